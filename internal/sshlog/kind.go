@@ -33,19 +33,19 @@ const (
 	SessionOpened      // "pam_unix(sshd:session): session opened for user U", "Starting session: ..."
 	SessionClosed      // "... session closed for user U", "Close session: ..."
 
-	NoIdentification    // "Did not receive identification string from A"
-	BadIdentification   // "Bad protocol version identification ...", "banner exchange: ... invalid format", "client sent invalid protocol identifier"
-	KexClosed           // "kex_exchange_identification: Connection closed by remote host" and its like: names no peer
-	NegotiationFailed   // "Unable to negotiate with A port P: no matching ... found"
-	PacketError         // "ssh_dispatch_run_fatal: Connection from A port P: ...", "Bad packet length", "Corrupted MAC"
-	Timeout             // "Timeout before authentication for [connection from] A"
-	RefusedByWrappers   // "refused connect from HOST (A)"
-	ReverseMapping      // "reverse mapping checking ...", "Address A maps to ...": a note, never an attempt
-	Penalty             // "srclimit_penalise: ... activating ... penalty": sshd refuses the peer by itself
-	DropPenalty         // "drop connection #N from [A]:P ... penalty: ..."
-	DropMaxStartups     // "drop connection #N from [A]:P ... MaxStartups" and PerSourceMaxStartups
-	Note                // names a peer or a connection, but is never an attempt
-	kinds               // how many there are
+	NoIdentification  // "Did not receive identification string from A"
+	BadIdentification // "Bad protocol version identification ...", "banner exchange: ... invalid format", "client sent invalid protocol identifier"
+	KexClosed         // "kex_exchange_identification: Connection closed by remote host" and its like: names no peer
+	NegotiationFailed // "Unable to negotiate with A port P: no matching ... found"
+	PacketError       // "ssh_dispatch_run_fatal: Connection from A port P: ...", "Bad packet length", "Corrupted MAC"
+	Timeout           // "Timeout before authentication for [connection from] A"
+	RefusedByWrappers // "refused connect from HOST (A)"
+	ReverseMapping    // "reverse mapping checking ...", "Address A maps to ...": a note, never an attempt
+	Penalty           // "srclimit_penalise: ... activating ... penalty": sshd refuses the peer by itself
+	DropPenalty       // "drop connection #N from [A]:P ... penalty: ..."
+	DropMaxStartups   // "drop connection #N from [A]:P ... MaxStartups" and PerSourceMaxStartups
+	Note              // names a peer or a connection, but is never an attempt
+	kinds             // how many there are
 )
 
 // Method is how a client tried to authenticate.
