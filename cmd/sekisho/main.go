@@ -1,4 +1,11 @@
-// Command sekisho is the checkpoint in front of SSH.
+// Command sekisho is the checkpoint in front of SSH: it reads what sshd says
+// and bans who attacks it. Everything is in internal; see internal/cli.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"sekisho/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(os.Args[1:])) }

@@ -1,0 +1,125 @@
+// Package cli is the command line: one file a command. It may import anything
+// below it; nothing imports it but main.
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes, an interface as firm as the flags. docs/exit-codes.md lists them.
+const (
+	exitOK      = 0
+	exitFailure = 1 // it was tried and did not work; for `check`: there are findings
+	exitUsage   = 2 // wrong arguments or a wrong configuration file; nothing was tried
+	exitNoReply = 3 // the daemon does not run, or its socket may not be opened
+)
+
+// Default places.
+const (
+	defaultConfig   = "/etc/sekisho/sekisho.yaml"
+	defaultStateDir = "/var/lib/sekisho"
+	defaultSocket   = "/run/sekisho/sekisho.sock"
+)
+
+// globals is what every command is given.
+type globals struct {
+	configPath string
+	configSet  bool // --config was given: the file must be there
+	stateDir   string
+	socket     string
+	json       bool
+	stdin      io.Reader
+	stdout     io.Writer
+	stderr     io.Writer
+}
+
+// exitError is an error that has an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// hintError is an error that says what to do now.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// withHint adds what to do now to err.
+func withHint(err error, hint string) error { return &hintError{err, hint} }
+
+// Main runs the command line and returns the process' exit code.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run is Main with its surroundings as parameters; tests call it.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	g := &globals{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRoot(g)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	newUI(g).fail(err)
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitFailure
+}
+
+func newRoot(g *globals) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sekisho",
+		Short:         "The checkpoint in front of SSH",
+		Long:          "Sekisho stands in front of SSH: it reads what sshd says, and bans who attacks it, in the kernel, within a millisecond.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			g.configSet = cmd.Flags().Changed("config")
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{exitUsage, withHint(err, "see '"+cmd.CommandPath()+" --help'")}
+	})
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.configPath, "config", defaultConfig, "configuration `FILE`")
+	flags.StringVar(&g.stateDir, "state-dir", defaultStateDir, "where the state is kept, a `DIR`")
+	flags.StringVar(&g.socket, "socket", defaultSocket, "the daemon's control `SOCKET`")
+	flags.BoolVar(&g.json, "json", false, "print JSON")
+	root.AddCommand(
+		configCommand(g),
+		versionCommand(g),
+	)
+	return root
+}
+
+// usageArgs makes cobra's complaint about arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &exitError{exitUsage, withHint(err, "see '"+cmd.CommandPath()+" --help'")}
+		}
+		return nil
+	}
+}
