@@ -1,0 +1,118 @@
+# Sekisho's frame: every target works as root and without, and says what it leaves out.
+#
+#   sudo make lab    the main job, live, in network namespaces: an attack, a ban, an administrator who still gets in
+#   make test        all tests (as root: the kernel's too)
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+# sudo drops the PATH that go is in.
+export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin:/usr/lib/golang/bin:/snap/bin
+GO ?= $(shell command -v go || { [ -n "$${SUDO_USER:-}" ] && su - "$$SUDO_USER" -c 'command -v go' 2>/dev/null; } || echo go)
+# Some distributions' go does not fetch the toolchain that go.mod asks for.
+export GOTOOLCHAIN ?= auto
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The owner of the tree keeps what root builds in it.
+OWNER := $(shell stat -c %u:%g .)
+KEEP_OWNER = if [ "$$(id -u)" = 0 ]; then chown -R $(OWNER) bin; fi
+
+GOLANGCI_LINT := v2.13.1
+GOVULNCHECK   := v1.6.0
+FUZZTIME      ?= 30s
+LAB_ARGS      ?=
+BENCH_ARGS    ?=
+
+DESTDIR ?=
+PREFIX  ?= /usr/local
+BINDIR  := $(PREFIX)/bin
+ETCDIR  := /etc/sekisho
+UNITDIR := $(PREFIX)/lib/systemd/system
+SHARE   := $(PREFIX)/share
+
+.PHONY: help deps bench-deps build test lint bench lab install uninstall fuzz clean go
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+go:
+	@command -v $(GO) >/dev/null || { echo "go is not found: install it from https://go.dev/dl/ or your distribution" >&2; exit 1; }
+
+deps: ## install what the lab and the tests need (apt-get, dnf, yum)
+	@.ci/deps test
+
+bench-deps: deps ## install fail2ban and SSHGuard, to compare with
+	@.ci/deps bench
+
+build: go ## build bin/sekisho, static
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X sekisho/internal/cli.version=$(VERSION)' -o bin/sekisho ./cmd/sekisho
+	@$(KEEP_OWNER)
+
+lab: deps build ## show the main job, live (root)
+	bin/sekisho lab $(LAB_ARGS)
+
+test: go ## run all tests; as root the kernel's too
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps test; else .ci/deps missing; fi
+	$(GO) vet ./...
+	@race=-race; cgo=1; \
+	if ! command -v gcc >/dev/null && ! command -v cc >/dev/null; then \
+		race=; cgo=0; echo "*** NO C COMPILER: the tests run WITHOUT the race detector (make deps installs gcc) ***" >&2; \
+	fi; \
+	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
+	echo "CGO_ENABLED=$$cgo $(GO) test $$race ./..."; \
+	CGO_ENABLED=$$cgo $(GO) test -json $$race ./... | bin/leftout
+
+fuzz: go ## fuzz each target for FUZZTIME (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzz $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+lint: go ## gofmt, golangci-lint, govulncheck
+	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
+	@linter=bin/golangci-lint; there="$$($(GO) env GOPATH)/bin/golangci-lint"; want="version $(GOLANGCI_LINT:v%=%) "; \
+	if [[ "$$("$$there" --version 2>/dev/null || true)" == *"$$want"* ]]; then linter=$$there; fi; \
+	if [[ "$$($$linter --version 2>/dev/null || true)" != *"$$want"* ]]; then \
+		echo "installing golangci-lint $(GOLANGCI_LINT) in bin (some minutes, once)"; \
+		GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT); $(KEEP_OWNER); \
+	fi; \
+	$$linter run ./...
+	@rc=0; out=$$(timeout 300 $(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./... 2>&1) || rc=$$?; \
+	if [ $$rc = 0 ]; then echo "govulncheck: no known vulnerability reaches us"; \
+	elif [[ "$$out" == *"Vulnerability #"* ]]; then echo "$$out" >&2; exit 1; \
+	else echo "*** govulncheck LEFT OUT (its database could not be reached?): $$(tail -n 1 <<<"$$out") ***" >&2; fi
+
+bench: build ## print all figures beside fail2ban's and SSHGuard's; BENCH_DOC=1 keeps them
+	@$(GO) build -o bin/bench ./internal/bench
+	@$(GO) test -c -o bin/firewall.test ./internal/firewall
+	@$(KEEP_OWNER)
+	bin/bench -sekisho bin/sekisho -floods bin/firewall.test $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_ARGS)
+
+install: ## install the binary, its unit, an example configuration and completions (after make build)
+	@[ -x bin/sekisho ] || { echo "bin/sekisho is not there: run make build first" >&2; exit 1; }
+	install -D -m 0755 bin/sekisho $(DESTDIR)$(BINDIR)/sekisho
+	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(ETCDIR) $(DESTDIR)$(SHARE)/doc/sekisho
+	sed 's|/usr/local/bin/sekisho|$(BINDIR)/sekisho|' contrib/systemd/sekisho.service > $(DESTDIR)$(UNITDIR)/sekisho.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/sekisho.service
+	install -m 0644 contrib/sekisho.yaml $(DESTDIR)$(SHARE)/doc/sekisho/sekisho.yaml
+	[ -e $(DESTDIR)$(ETCDIR)/sekisho.yaml ] || install -m 0640 contrib/sekisho.yaml $(DESTDIR)$(ETCDIR)/sekisho.yaml
+	install -d -m 0755 $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions $(DESTDIR)$(SHARE)/fish/vendor_completions.d
+	bin/sekisho completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho
+	bin/sekisho completion zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho
+	bin/sekisho completion fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
+	@if [ -z "$(DESTDIR)" ]; then \
+		getent group sekisho >/dev/null || groupadd --system sekisho; \
+		systemctl daemon-reload 2>/dev/null || true; \
+		echo "next: look at $(ETCDIR)/sekisho.yaml, then: systemctl enable --now sekisho"; \
+	fi
+
+uninstall: ## take away what install put there, but for the configuration and the state
+	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
+		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
+	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho
+
+clean: ## remove bin
+	rm -rf bin
