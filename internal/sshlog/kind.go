@@ -4,7 +4,7 @@ package sshlog
 // that says nothing of a peer.
 type Kind uint8
 
-// The kinds. KindNames holds their words; docs/kinds.md samples and versions.
+// The kinds. String gives their words; Kinds and docs/kinds.md samples and versions.
 const (
 	None    Kind = iota
 	Unknown      // sshd's, names or may name a peer, but no message we know: counted and shown, never guessed
@@ -44,6 +44,7 @@ const (
 	Penalty           // "srclimit_penalise: ... activating ... penalty": sshd refuses the peer by itself
 	DropPenalty       // "drop connection #N from [A]:P ... penalty: ..."
 	DropMaxStartups   // "drop connection #N from [A]:P ... MaxStartups" and PerSourceMaxStartups
+	Crash             // "Session process N unpriv child crash for connection from A": evidence, never an attempt
 	Note              // names a peer or a connection, but is never an attempt
 	kinds             // how many there are
 )
