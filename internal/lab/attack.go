@@ -27,7 +27,7 @@ const (
 	PublicKey           Method = "publickey"            // offers Keys keys that are new to sshd
 	None                Method = "none"                 // asks which methods there are, and goes
 	Connect             Method = "connect"              // closes at once, nothing sent
-	Reset               Method = "reset"                // the same, by a reset
+	Reset               Method = "reset"                // the same, by a reset, after sshd's identification
 	Silent              Method = "silent"               // sends nothing until sshd gives up (LoginGraceTime)
 	Garbage             Method = "garbage"              // sends Text where the identification belongs
 	Scan                Method = "scan"                 // takes the host key and goes, as ssh-keyscan does
@@ -145,6 +145,10 @@ func (l *Lab) dial(ctx context.Context, from netip.Addr) (*net.TCPConn, error) {
 	return l.World.Dial(ctx, from, l.Target(from))
 }
 
+// pamRetries is after how many wrong passwords pam_unix says PAM_MAXTRIES: sshd
+// offers no passwords any more, and does not look at what is sent all the same.
+const pamRetries = 3
+
 // errLeft ends a handshake from our side.
 var errLeft = errors.New("the attacker has seen enough")
 
@@ -177,17 +181,21 @@ func (l *Lab) config(a Attack) *ssh.ClientConfig {
 // authenticate goes through the handshake and tries to log in.
 func (l *Lab) authenticate(conn net.Conn, a Attack, c *Conn) error {
 	var sent int
+	passwords := a.Passwords
+	if a.Method == Password && l.pam && len(passwords) > pamRetries {
+		passwords = passwords[:pamRetries]
+	}
 	next := func() (string, error) {
-		if sent == len(a.Passwords) {
+		if sent == len(passwords) {
 			return "", errLeft
 		}
 		sent++
-		return a.Passwords[sent-1], nil
+		return passwords[sent-1], nil
 	}
 	config := l.config(a)
 	switch a.Method {
 	case Password:
-		config.Auth = []ssh.AuthMethod{ssh.RetryableAuthMethod(ssh.PasswordCallback(next), len(a.Passwords))}
+		config.Auth = []ssh.AuthMethod{ssh.RetryableAuthMethod(ssh.PasswordCallback(next), len(passwords))}
 	case KeyboardInteractive:
 		answer := func(_, _ string, questions []string, _ []bool) ([]string, error) {
 			answers := make([]string, len(questions))
@@ -199,7 +207,7 @@ func (l *Lab) authenticate(conn net.Conn, a Attack, c *Conn) error {
 			}
 			return answers, nil
 		}
-		config.Auth = []ssh.AuthMethod{ssh.RetryableAuthMethod(ssh.KeyboardInteractive(answer), len(a.Passwords))}
+		config.Auth = []ssh.AuthMethod{ssh.RetryableAuthMethod(ssh.KeyboardInteractive(answer), len(passwords))}
 	case PublicKey:
 		var signers []ssh.Signer
 		for range max(a.Keys, 1) {
@@ -257,9 +265,18 @@ func (o *offered) PublicKey() ssh.PublicKey {
 	return o.Signer.PublicKey()
 }
 
-// reset makes the close a reset.
+// reset hears sshd out and makes the close a reset. (Before sshd has accepted
+// the connection, it would not log a word of it.)
 func reset(conn net.Conn, _ Attack, _ *Conn) error {
+	if _, err := readLine(conn); err != nil {
+		return err
+	}
 	return conn.(*net.TCPConn).SetLinger(0)
+}
+
+// readLine reads sshd's identification.
+func readLine(conn net.Conn) (string, error) {
+	return bufio.NewReader(io.LimitReader(conn, 255)).ReadString('\n')
 }
 
 // drain reads until sshd closes.
@@ -308,7 +325,7 @@ func introduce(conn net.Conn, a Attack, kex []string) error {
 	if _, err := io.WriteString(conn, version+"\r\n"); err != nil {
 		return err
 	}
-	if _, err := bufio.NewReader(io.LimitReader(conn, 255)).ReadString('\n'); err != nil {
+	if _, err := readLine(conn); err != nil {
 		return err
 	}
 	msg := struct {

@@ -50,6 +50,7 @@ type Lab struct {
 	mounts *os.File
 	server *server
 	keys   keys
+	pam    bool
 	held   atomic.Int64 // sessions that are open on purpose
 }
 
@@ -82,7 +83,7 @@ func New(ctx context.Context, o Options) (_ *Lab, err error) {
 		return nil, err
 	}
 
-	l := &Lab{logger: o.Logger}
+	l := &Lab{logger: o.Logger, pam: o.PAM}
 	defer func() {
 		if err != nil {
 			l.Close()

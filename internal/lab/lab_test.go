@@ -90,5 +90,135 @@ func TestLab(t *testing.T) {
 	if t.Failed() {
 		t.Log(log)
 	}
-	t.Log(log)
+}
+
+// TestRepertoire holds the ground truth to the log, as far as that can be done
+// without understanding the log.
+func TestRepertoire(t *testing.T) {
+	tests := []struct {
+		name string
+		o    Options
+		from string
+	}{
+		{name: "plain, v4", from: "198.18.0.1"},
+		{name: "PAM, v6, verbose, ISO", from: "2001:db8:bad::1", o: Options{PAM: true, LogLevel: "VERBOSE", LogFormat: ISO}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.o.LoginGraceTime = time.Second
+			l := newLab(t, tt.o)
+			results, err := l.AttackAll(t.Context(), Repertoire(netip.MustParseAddr(tt.from), tt.o), 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := settled(t, l)
+			for _, r := range results {
+				for _, c := range r.Conns {
+					compare(t, log, r.Attack, c)
+				}
+			}
+			if strings.ContainsFunc(log, func(r rune) bool { return r < ' ' && r != '\n' }) {
+				t.Error("the log holds control characters")
+			}
+			for line := range strings.Lines(log) {
+				if !strings.Contains(line, " lab sshd") {
+					t.Errorf("a line that is not sshd's: %q", line)
+				}
+			}
+		})
+	}
+}
+
+// compare holds one connection to its lines.
+func compare(t *testing.T, log string, a Attack, c Conn) {
+	t.Helper()
+	if c.Port == 0 || c.Unsure != 0 {
+		t.Errorf("%s as %q from %s: %+v", a.Method, a.User, a.From, c)
+		return
+	}
+	peer := fmt.Sprintf("%s port %d", a.From, c.Port)
+	var failed, accepted, any int
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, " "+peer) {
+			continue
+		}
+		any++
+		if strings.Contains(line, "]: Failed password for ") {
+			failed++
+		}
+		if strings.Contains(line, "]: Accepted ") {
+			accepted++
+		}
+	}
+	if any == 0 && a.Method != Silent { // Debian's 9.2 does not log its timeouts
+		t.Errorf("%s as %q from %s: no line", a.Method, a.User, peer)
+	}
+	if a.Method == Password && failed != c.Attempts {
+		t.Errorf("%s as %q from %s: %d failures in the log, want %d", a.Method, a.User, peer, failed, c.Attempts)
+	}
+	if got := accepted > 0; got != c.Accepted {
+		t.Errorf("%s as %q from %s: accepted = %t, want %t", a.Method, a.User, peer, got, c.Accepted)
+	}
+}
+
+// TestForgedByCut is the reason why a reader must not believe the end of a
+// message of 500 bytes: sshd itself wrote the bystander's address there.
+func TestForgedByCut(t *testing.T) {
+	l := newLab(t, Options{})
+	before := "Connection closed by invalid user "
+	tail := " " + Bystander.String() + " port 22 [preauth]"
+	r, err := l.Attack(t.Context(), Attack{
+		Method: None, From: Attackers4.Addr().Next(), User: cutBehind(before, tail),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(settled(t, l)) {
+		_, msg, _ := strings.Cut(line, "]: ")
+		if strings.HasPrefix(msg, before) {
+			t.Logf("%d bytes: %q", len(msg)-1, msg)
+			if !strings.HasSuffix(msg, tail+"\n") {
+				t.Errorf("not cut behind the bystander's address")
+			}
+			return
+		}
+	}
+	t.Errorf("no such line (%+v)", r)
+}
+
+func TestManySources(t *testing.T) {
+	if testing.Short() {
+		t.Skip("LEFT OUT: takes many seconds")
+	}
+	const sources = 2000
+	l := newLab(t, Options{})
+	var attacks []Attack
+	v4, v6 := Attackers4.Addr(), Attackers6.Addr()
+	for i := range sources {
+		v4, v6 = v4.Next(), v6.Next()
+		a := Attack{Method: Password, From: v4, User: "root", Passwords: []string{"x"}}
+		if i%2 == 1 {
+			a.From = v6
+		}
+		attacks = append(attacks, a)
+	}
+	began := time.Now()
+	results, err := l.AttackAll(t.Context(), attacks, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := settled(t, l)
+	t.Logf("%d sources in %v", sources, time.Since(began))
+	failed := map[string]bool{}
+	for line := range strings.Lines(log) {
+		if _, rest, ok := strings.Cut(line, ": Failed password for root from "); ok {
+			failed[strings.TrimSuffix(rest, " ssh2\n")] = true
+		}
+	}
+	for _, r := range results {
+		peer := fmt.Sprintf("%s port %d", r.Attack.From, r.Conns[0].Port)
+		if !failed[peer] {
+			t.Errorf("no failure of %s in the log (%+v)", peer, r.Conns[0])
+		}
+	}
 }
