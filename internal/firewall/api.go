@@ -28,6 +28,8 @@ type Firewall interface {
 	// Watch calls changed for every change of our table that is not ours, until
 	// ctx ends.
 	Watch(ctx context.Context, changed func(Change)) error
+	// Counters tells what the rules have dropped since they were written.
+	Counters(ctx context.Context) (packets, bytes uint64, err error)
 	// Remove takes the table away, with all that is in it.
 	Remove(ctx context.Context) error
 	Close() error
@@ -42,7 +44,7 @@ type State struct {
 // Ban is a prefix whose packets are dropped.
 type Ban struct {
 	Prefix netip.Prefix  // masked; IPv4 or IPv6, never v4-mapped
-	Left   time.Duration // until it ends by itself in the kernel; 0: without end
+	Left   time.Duration // until it ends by itself in the kernel; 0: without end; negative: ended, left out
 }
 
 // Change is a foreign change of our table.

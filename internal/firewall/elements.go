@@ -1,0 +1,317 @@
+package firewall
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// host is one element of a hash set.
+type host struct {
+	key  [16]byte
+	set  setID
+	left time.Duration // 0: without end
+}
+
+const (
+	// perTransaction bounds what a batch takes of memory, ours and the kernel's.
+	perTransaction = 4096
+	// perHost is the most that one host takes of a batch: added, deleted and added
+	// again.
+	perHost = 3*(4+8+16) + 12
+)
+
+// Ban implements Firewall. It goes by transactions of a few thousand; at an error
+// the earlier ones are in force. A negative Left has ended already and is left
+// out.
+func (k *Kernel) Ban(ctx context.Context, bans []Ban) error {
+	if err := checkBans(bans); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	nets, err := k.each(ctx, len(bans), func(i int) (netip.Prefix, time.Duration, bool) {
+		left := bans[i].Left
+		if !k.intervalTimeouts {
+			left = min(left, oldTimeout)
+		}
+		return bans[i].Prefix, left, bans[i].Left >= 0
+	}, k.addHosts)
+	if err == nil {
+		now := time.Now()
+		err = k.changeNets(ctx, nets, func(i int) netip.Prefix { return bans[i].Prefix }, func(nets map[netip.Prefix]time.Time, i int) {
+			nets[bans[i].Prefix] = endOf(bans[i], now)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("ban %d prefixes: %w", len(bans), absent(err))
+	}
+	return nil
+}
+
+// Unban implements Firewall.
+func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
+	for _, p := range prefixes {
+		if err := check(p); err != nil {
+			return fmt.Errorf("un%w", err)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	nets, err := k.each(ctx, len(prefixes), func(i int) (netip.Prefix, time.Duration, bool) {
+		return prefixes[i], 0, true
+	}, k.deleteHosts)
+	if err == nil {
+		err = k.changeNets(ctx, nets, func(i int) netip.Prefix { return prefixes[i] }, func(nets map[netip.Prefix]time.Time, i int) {
+			delete(nets, prefixes[i])
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("unban %d prefixes: %w", len(prefixes), absent(err))
+	}
+	return nil
+}
+
+// each gives the hosts among n prefixes to commit, a transaction at a time, sorted
+// and each once, the last one said; it returns the indices of the others.
+func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, time.Duration, bool), commit func([]host) error) (nets []int, err error) {
+	most := max(1, min(perTransaction, (k.elems.limit-4096)/perHost))
+	flush := func() error {
+		if len(k.hosts) == 0 {
+			return nil
+		}
+		slices.SortStableFunc(k.hosts, func(a, b host) int {
+			return cmp.Or(cmp.Compare(a.set, b.set), bytes.Compare(a.key[:], b.key[:]))
+		})
+		once := k.hosts[:0]
+		for i, h := range k.hosts {
+			if i+1 < len(k.hosts) && h.set == k.hosts[i+1].set && h.key == k.hosts[i+1].key {
+				continue
+			}
+			once = append(once, h)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return commit(once)
+	}
+	k.hosts = k.hosts[:0]
+	for i := range n {
+		p, left, ok := at(i)
+		if !ok {
+			continue
+		}
+		set := home(p)
+		if set.interval() {
+			nets = append(nets, i)
+			continue
+		}
+		h := host{set: set, left: left}
+		h.key, _ = key(p.Addr())
+		if k.hosts = append(k.hosts, h); len(k.hosts) == most {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+			k.hosts = k.hosts[:0]
+		}
+	}
+	return nets, flush()
+}
+
+// addHosts puts hosts in force. Most are new, so that is tried first. Kernels
+// before 6.12 do not change the timeout of an element that is there: it is added
+// (so that deleting cannot fail), deleted and added, in one transaction.
+func (k *Kernel) addHosts(hosts []host) error {
+	k.out.begin()
+	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, hosts, true)
+	k.out.finish()
+	err := k.elems.commit(&k.out)
+	// EBUSY is what kernels before 5.9 say for EEXIST; ENOBUFS lost the answer.
+	if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOBUFS) {
+		return err
+	}
+	k.out.begin()
+	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, hosts, false)
+	k.out.hosts(unix.NFT_MSG_DELSETELEM, 0, hosts, false)
+	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, hosts, true)
+	k.out.finish()
+	return k.elems.commit(&k.out)
+}
+
+// deleteHosts takes hosts out; adding them first is what lets one be missing.
+func (k *Kernel) deleteHosts(hosts []host) error {
+	k.out.begin()
+	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, hosts, false)
+	k.out.hosts(unix.NFT_MSG_DELSETELEM, 0, hosts, false)
+	k.out.finish()
+	return k.elems.commit(&k.out)
+}
+
+// hosts writes messages of hosts, which are sorted by set.
+func (m *message) hosts(typ, flags uint16, hosts []host, timed bool) {
+	for len(hosts) > 0 {
+		set, size := hosts[0].set, 4
+		if set.v6() {
+			size = 16
+		}
+		list := m.elements(typ, flags, set)
+		n := 0
+		for n < len(hosts) && hosts[n].set == set && len(m.b)-list < messageLimit {
+			var left time.Duration
+			if timed {
+				left = hosts[n].left
+			}
+			m.element(hosts[n].key[:size], 0, left, "")
+			n++
+		}
+		m.close(list)
+		m.end()
+		hosts = hosts[n:]
+	}
+}
+
+// elements begins a message about elements of set, up to their list.
+func (m *message) elements(typ, flags uint16, set setID) (list int) {
+	m.start(nfnl|typ, flags)
+	m.string(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+	m.string(unix.NFTA_SET_ELEM_LIST_SET, set.String())
+	return m.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+}
+
+func (m *message) element(key []byte, flags uint32, left time.Duration, comment string) {
+	at := m.nest(unix.NFTA_LIST_ELEM)
+	k := m.nest(unix.NFTA_SET_ELEM_KEY)
+	m.bytes(unix.NFTA_DATA_VALUE, key)
+	m.close(k)
+	if flags != 0 {
+		m.uint32(unix.NFTA_SET_ELEM_FLAGS, flags)
+	}
+	if left > 0 {
+		m.uint64(unix.NFTA_SET_ELEM_TIMEOUT, milliseconds(left))
+	}
+	if comment != "" {
+		// A comment as nft reads it: type 0, length, text, zero.
+		m.bytes(unix.NFTA_SET_ELEM_USERDATA, append(append([]byte{0, byte(len(comment) + 1)}, comment...), 0))
+	}
+	m.close(at)
+}
+
+// rawElement is one element of a dump.
+type rawElement struct {
+	key     []byte
+	flags   uint32
+	left    time.Duration
+	timed   bool
+	comment []byte
+}
+
+// list dumps a set.
+func list(s *sock, req *message, set setID, strict bool, each func(rawElement) error) error {
+	req.b = req.b[:0]
+	req.start(nfnl|unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
+	req.string(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+	req.string(unix.NFTA_SET_ELEM_LIST_SET, set.String())
+	req.end()
+	return s.dump(req, strict, func(data []byte) error {
+		var err error
+		attributes(data[min(4, len(data)):], func(typ uint16, data []byte) {
+			if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				return
+			}
+			attributes(data, func(_ uint16, data []byte) {
+				if err == nil {
+					err = each(parseElement(data))
+				}
+			})
+		})
+		return err
+	})
+}
+
+func parseElement(data []byte) (e rawElement) {
+	attributes(data, func(typ uint16, data []byte) {
+		switch {
+		case typ == unix.NFTA_SET_ELEM_KEY:
+			attributes(data, func(typ uint16, data []byte) {
+				if typ == unix.NFTA_DATA_VALUE {
+					e.key = data
+				}
+			})
+		case typ == unix.NFTA_SET_ELEM_FLAGS && len(data) == 4:
+			e.flags = binary.BigEndian.Uint32(data)
+		case typ == unix.NFTA_SET_ELEM_EXPIRATION && len(data) == 8:
+			e.timed = true
+			e.left = time.Duration(min(binary.BigEndian.Uint64(data), uint64(1<<63-1)/uint64(time.Millisecond))) * time.Millisecond
+		case typ == unix.NFTA_SET_ELEM_USERDATA:
+			e.comment = userComment(data)
+		}
+	})
+	if e.timed {
+		e.left = max(e.left, time.Millisecond)
+	}
+	return e
+}
+
+// userComment finds the comment in an element's user data.
+func userComment(b []byte) []byte {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		if b[0] == 0 {
+			return bytes.TrimSuffix(b[2:2+int(b[1])], []byte{0})
+		}
+		b = b[2+int(b[1]):]
+	}
+	return nil
+}
+
+// Bans implements Firewall. A ban that is made or that ends while they are being
+// read may be missed or told twice. yield must not call k.
+func (k *Kernel) Bans(ctx context.Context, yield func(Ban) error) error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	for set := range setCount {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var err error
+		if set.interval() {
+			err = k.yieldNets(set, yield)
+		} else {
+			err = k.yieldHosts(set, yield)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) yieldHosts(set setID, yield func(Ban) error) error {
+	var stopped error
+	err := list(k.readSock, new(message), set, false, func(e rawElement) error {
+		a, ok := addr(e.key)
+		if !ok {
+			return nil
+		}
+		bits := a.BitLen()
+		if set == ban6n {
+			bits = 64
+		}
+		stopped = yield(Ban{Prefix: netip.PrefixFrom(a, bits), Left: e.left})
+		return stopped
+	})
+	if stopped != nil {
+		return stopped
+	}
+	if err != nil {
+		return fmt.Errorf("read set %s: %w", set, absent(err))
+	}
+	return nil
+}
