@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sekisho/internal/run"
 )
 
 func newLab(t *testing.T, o Options) *Lab {
@@ -23,7 +27,9 @@ func newLab(t *testing.T, o Options) *Lab {
 	if err := Available(path); err != nil {
 		t.Skipf("LEFT OUT: %v", err)
 	}
-	o.Dir = t.TempDir()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	l, err := New(t.Context(), o)
 	if err != nil {
@@ -89,6 +95,140 @@ func TestLab(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(log)
+	}
+}
+
+// TestPrivate looks at what the machine and the host must not share.
+func TestPrivate(t *testing.T) {
+	before := map[string]string{}
+	for _, path := range []string{"/proc/self/mountinfo", "/etc/passwd", "/etc/shadow", "/etc/group"} {
+		before[path] = read(t, path)
+	}
+	l := newLab(t, Options{})
+	out := new(bytes.Buffer)
+	child, err := l.Start(t.Context(), run.Command{
+		Args: []string{"sh", "-c", "touch /run/a /var/log/b; ls /run /var/log /dev; cat /etc/shadow /proc/net/dev; echo x >/dev/null"}, Stdout: out,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"sekisho-lab", "\nlog\n", victimHash, "root:*:", Device + ":"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the host has no %q: %s", want, out)
+		}
+	}
+	err = l.InHost(func() error {
+		_, err := os.Stat("/run/a")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for path, want := range before {
+		if got := read(t, path); got != want {
+			t.Errorf("%s has changed", path)
+		}
+	}
+	for _, path := range []string{"/run/a", "/var/log/b", privateDir} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("the machine has got a %s", path)
+		}
+	}
+}
+
+// TestHiddenDir: a log under /run is still there where the lab has its own /run.
+func TestHiddenDir(t *testing.T) {
+	if err := Available(""); err != nil {
+		t.Skipf("LEFT OUT: %v", err)
+	}
+	dir, err := os.MkdirTemp("/run", "sekisho-test-*")
+	if err != nil {
+		t.Skipf("LEFT OUT: %v", err)
+	}
+	defer os.RemoveAll(dir)
+	l := newLab(t, Options{Dir: dir})
+	settled(t, l)
+	err = l.InHost(func() error {
+		data, err := os.ReadFile(l.LogPath)
+		if err == nil && !bytes.Contains(data, []byte("Server listening")) {
+			t.Errorf("the host sees another log: %q", data)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHeldSession: a session outlives attacks, a Settle, and ends with Close.
+func TestHeldSession(t *testing.T) {
+	l := newLab(t, Options{})
+	s, err := l.Login(t.Context(), Admin4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Attack(t.Context(), Attack{Method: Connect, From: Attackers4.Addr().Next(), Conns: 20}); err != nil {
+		t.Fatal(err)
+	}
+	log := settled(t, l)
+	if got, want := strings.Count(log, "]: Connection closed by "), 20; got != want {
+		t.Errorf("%d connections in the log, want %d", got, want)
+	}
+	if err := s.Alive(); err != nil {
+		t.Errorf("the session is dead: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Alive(); err == nil {
+		t.Error("the session outlives the lab")
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	if err := Available(""); err != nil {
+		t.Skipf("LEFT OUT: %v", err)
+	}
+	tests := []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{name: "no sshd", o: Options{SSHD: "/no/such/sshd"}, want: "package openssh-server"},
+		{name: "not an sshd", o: Options{SSHD: "/bin/sh"}, want: "names no OpenSSH version"},
+		{name: "bad option", o: Options{SSHDOptions: []string{"NoSuchOption=1"}}, want: "NoSuchOption"},
+		{name: "no folder", o: Options{Dir: "/no/such/dir"}, want: "no such file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.o.Dir == "" {
+				tt.o.Dir = t.TempDir()
+			}
+			l, err := New(t.Context(), tt.o)
+			if err == nil {
+				l.Close()
+				t.Fatal("it works")
+			}
+			if !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(tt.want)) {
+				t.Errorf("got %q, want %q in it", err, tt.want)
+			}
+		})
+	}
+	l := newLab(t, Options{})
+	if _, err := l.Attack(t.Context(), Attack{Method: "no such"}); err == nil {
+		t.Error("an unknown method works")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r, err := l.Attack(ctx, Attack{Method: Silent, From: Attackers4.Addr().Next()})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, %v", r, err)
 	}
 }
 

@@ -29,11 +29,15 @@ type scrap struct {
 
 // newScrap uses dir, or makes a folder of our own.
 func newScrap(dir string) (*scrap, error) {
-	if dir != "" {
-		dir, err := filepath.Abs(dir)
-		return &scrap{dir: dir}, err
+	if dir == "" {
+		return newScrapIn(os.TempDir())
 	}
-	dir, err := os.MkdirTemp("", scrapPattern)
+	dir, err := filepath.Abs(dir)
+	return &scrap{dir: dir}, err
+}
+
+func newScrapIn(parent string) (*scrap, error) {
+	dir, err := os.MkdirTemp(parent, scrapPattern)
 	if err != nil {
 		return nil, err
 	}
