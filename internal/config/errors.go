@@ -1,0 +1,134 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sekisho/internal/printable"
+)
+
+// maxErrors bounds how many errors of one file are told.
+const maxErrors = 20
+
+// Error is one mistake in a configuration file: where, what, and what to do now.
+// All of its text is fit for a terminal, whatever the file holds.
+type Error struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`   // 1-based; 0: the file as a whole
+	Column  int    `json:"column"` // 1-based, in characters
+	Source  string `json:"source"` // the line, escaped, and cut where it is long
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+
+	caret int   // columns of Source before the place
+	cause error // the system's error, where there is one
+}
+
+// Error returns the place, the message, the source line with a caret under the
+// place, and the hint, without a line end.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(printable.Text(e.File))
+	if e.Line == 0 {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	} else {
+		fmt.Fprintf(&b, ":%d:%d: %s\n%5d | %s\n      | %*s", e.Line, e.Column, e.Message, e.Line, e.Source, e.caret+1, "^")
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(&b, "\nhint: %s", e.Hint)
+	}
+	return b.String()
+}
+
+// Unwrap returns the system's error, if the file could not be read.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Errors are all the mistakes of a file, by place; never empty as an error.
+type Errors []*Error
+
+// Error returns all errors, an empty line between two.
+func (es Errors) Error() string {
+	texts := make([]string, len(es))
+	for i, e := range es {
+		texts[i] = e.Error()
+	}
+	return strings.Join(texts, "\n\n")
+}
+
+// Unwrap lets errors.Is and errors.As see each error.
+func (es Errors) Unwrap() []error {
+	errs := make([]error, len(es))
+	for i, e := range es {
+		errs[i] = e
+	}
+	return errs
+}
+
+// mistakes collects the errors of one file.
+type mistakes struct{ found Errors }
+
+// add notes a mistake at a place.
+func (m *mistakes) add(at place, hint, format string, args ...any) {
+	m.found = append(m.found, &Error{
+		Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// errors returns what was found by place, with the source; nil if nothing was.
+func (m *mistakes) errors(file string, src []byte) error {
+	if len(m.found) == 0 {
+		return nil
+	}
+	found := m.found
+	slices.SortStableFunc(found, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	if more := len(found) - maxErrors; more > 0 {
+		found = append(found[:maxErrors:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown", more)})
+	}
+	lines := strings.Split(string(src), "\n")
+	for _, e := range found {
+		e.File = file
+		if 0 < e.Line && e.Line <= len(lines) {
+			e.Source, e.caret = excerpt(lines[e.Line-1], e.Column)
+		}
+	}
+	return found
+}
+
+// excerpt makes a line printable, cut to what is around column, and counts the
+// columns on the terminal before it.
+func excerpt(line string, column int) (text string, caret int) {
+	const before, after = 60, 40
+	var b strings.Builder
+	at := 0
+	for _, r := range line {
+		at++
+		if at == column {
+			caret = printable.Width(b.String())
+		}
+		switch {
+		case at < column-before:
+			continue
+		case at == column-before && at > 1, at == column+after:
+			b.WriteString("…")
+		case at > column+after:
+			return b.String(), caret
+		case r == '\t':
+			b.WriteByte(' ')
+		default:
+			b.WriteString(printable.Rune(r, string(r)))
+		}
+	}
+	if at < column { // just after the line's end
+		caret = printable.Width(b.String())
+	}
+	return b.String(), caret
+}
+
+// quote shows a value from the file in a message.
+func quote(s string) string {
+	return `"` + printable.Cut(printable.Text(s), 60) + `"`
+}

@@ -1,0 +1,98 @@
+package config
+
+import "time"
+
+// key is one key of the file. Its default is what Default puts in its place.
+type key struct {
+	name  string
+	doc   string // what it does, for people: plain sentences
+	value value  // a leaf, or a group of keys
+}
+
+// group is a mapping with fixed keys.
+type group []key
+
+func (g group) names() []string {
+	names := make([]string, len(g))
+	for i, k := range g {
+		names[i] = k.name
+	}
+	return names
+}
+
+func (g group) decode(d *decoder, path string, n *node) { d.group(path, g, n) }
+func (g group) text() string                            { return "" }
+func (g group) grammar() string                         { return "" }
+
+// walk calls visit for each key, a group before its keys.
+func (g group) walk(path string, visit func(path string, k key)) {
+	for _, k := range g {
+		p := join(path, k.name)
+		visit(p, k)
+		if keys, ok := k.value.(group); ok {
+			keys.walk(p, visit)
+		}
+	}
+}
+
+// table is the whole of sekisho.yaml, bound to c: the one source of what the
+// file may say. Decoding, schema, example and reference follow it.
+func table(c *Config) group {
+	g := &c.Guard
+	return group{
+		{"version", "The version of this file's form.", version{}},
+		{"ssh", "The SSH server that is guarded.", group{
+			{"port", "Where sshd listens: the ports at which banned peers are dropped with `guard.drop: ssh`. All of sshd's ports belong here.", ports{&c.SSH.Ports}},
+		}},
+		{"admins", "Who is always let in and never banned, whatever the log says. Put your own fixed address here. " + prefixDoc, prefixes{&c.Admins}},
+		{"guard", "What is an attack, and what happens then.", group{
+			{"enforce", "Whether to ban. `no` decides and tells only; nothing is written to the kernel.", boolean{&g.Enforce}},
+			{"mode", "Which messages of sshd count, as in fail2ban's sshd filter. `normal`: failed authentication and refused users. " +
+				"`ddos`: also connections that end before authentication, time out, or do not speak SSH. " +
+				"`extra`: also failed negotiation and clients without a usable method. `aggressive`: all of these.",
+				choice[Mode]{&g.Mode, []Mode{ModeNormal, ModeDDoS, ModeExtra, ModeAggressive}}},
+			{"max_retry", "How many attempts within `find_time` begin a ban. Attempts are counted, not lines of the log.", number{p: &g.MaxRetry, min: 1, max: 1000}},
+			{"find_time", "How long an attempt counts. It is a true sliding window, on the log's own clock.", duration{&g.FindTime, time.Second, 7 * day}},
+			{"ban_time", "How long the first ban of a source is. Every ban ends by itself, so none can lock someone out for good.", duration{&g.BanTime, time.Second, 365 * day}},
+			{"growth", "Bans grow on repeat: the n-th lasts `ban_time` × `factor`^(n-1).", group{
+				{"factor", "How many times longer each further ban is. `1`: bans do not grow.", factor{&g.Growth.Factor, 1, 100}},
+				{"max", "The longest that a ban grows to; at least `ban_time`, unless `factor` is 1.", duration{&g.Growth.Max, time.Second, 365 * day}},
+				{"forget", "When a source that was good since its last ban counts as new; at least `max`, unless `factor` is 1.", duration{&g.Growth.Forget, time.Second, 3650 * day}},
+			}},
+			{"prefix", "How much of an address makes one source: it is counted, and banned, as one.", group{
+				{"ipv4", "Prefix length for IPv4. `32`: each address by itself.", number{p: &g.Prefix.IPv4, min: 16, max: 32}},
+				{"ipv6", "Prefix length for IPv6. `64`: what one customer has at the least.", number{p: &g.Prefix.IPv6, min: 32, max: 128}},
+			}},
+			{"escalate", "A network with many banned sources is banned as a whole.", group{
+				{"hosts", "How many banned sources of a network begin its ban.", number{p: &g.Escalate.Hosts, min: 2, max: 1000, off: true}},
+				{"ipv4", "Prefix length of an IPv4 network; smaller than `prefix.ipv4`.", number{p: &g.Escalate.IPv4, min: 8, max: 31}},
+				{"ipv6", "Prefix length of an IPv6 network; smaller than `prefix.ipv6`.", number{p: &g.Escalate.IPv6, min: 16, max: 127}},
+				{"within", "How far back bans of its sources count.", duration{&g.Escalate.Within, time.Second, 30 * day}},
+			}},
+			{"ignore", "Who is never banned, as `admins`, but without being let in first: monitors, scanners of your own. " + prefixDoc, prefixes{&g.Ignore}},
+			{"spare_sessions", "Whether an address with a live authenticated session is spared: it is told of, not banned, while the session lasts.", boolean{&g.SpareSessions}},
+			{"known", "A higher bar for addresses that logged in lately: people mistype.", group{
+				{"for", "How long after a login an address is known.", duration{&g.Known.For, 0, 365 * day}},
+				{"max_retry", "Takes the place of `guard.max_retry` for it; not less than that.", number{p: &g.Known.MaxRetry, min: 1, max: 10_000}},
+			}},
+			{"distributed", "Whether many sources that try the same names a few times each are seen as one attack: while it lasts, less is borne from sources never seen to log in.", boolean{&g.Distributed}},
+			{"weights", "How many attempts a message counts for, by its kind, where it differs from what the mode says. `0`: never counts. " +
+				"docs/kinds.md lists the kinds.", weights{&g.Weights}},
+			{"max_sources", "How many sources are kept count of. Beyond it those least likely to be banned soon are forgotten first.", number{p: &g.MaxSources, min: 1000, max: 10_000_000}},
+			{"drop", "Which of a banned peer's packets are dropped: `all`, or those to `ssh.port` only.", choice[Drop]{&g.Drop, []Drop{DropAll, DropSSH}}},
+			{"cut_connections", "Whether a ban also resets what connections the peer still has.", boolean{&g.CutConnections}},
+		}},
+		{"log", "Where sshd's messages are read.", group{
+			{"source", "`auto` takes what this machine has, and says which. `files` reads `files`. `stdin` reads standard input, to its end.",
+				choice[Source]{&c.Log.Source, []Source{SourceAuto, SourceJournald, SourceFiles, SourceStdin}}},
+			{"files", "The logs to follow, with `source: files` and only then. They may be rotated, truncated, or not there yet.", paths{&c.Log.Files}},
+			{"forgeable", "Whether to read what `sshd -E` or `sshd -e` writes. A client can put whole false lines into such a log, " +
+				"so it is shown and counted, but nobody is banned on its word.", boolean{&c.Log.Forgeable}},
+		}},
+		{"metrics", "Figures for Prometheus.", group{
+			{"listen", "Where they are served over HTTP, such as `127.0.0.1:9222`.", listen{&c.Metrics.Listen}},
+		}},
+	}
+}
+
+const prefixDoc = "Addresses or prefixes, IPv4 or IPv6; a prefix must not have bits set beyond its length."
