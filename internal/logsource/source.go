@@ -1,10 +1,22 @@
 // Package logsource turns journald, log files and standard input into lines of
 // sshd's, with positions that survive a restart. It is the only package that
 // watches files and runs journalctl.
+//
+// What is believed: a syslog file, where the syslog daemon wrote the envelope
+// and sshd escaped every newline; a journal entry that journald itself vouches
+// for (see OpenJournal). What sshd writes with -E or -e is forgeable: a client
+// can put real newlines, and so whole false lines, into it before it has
+// authenticated (OpenSSH up to 10.5: log.c, LOG_STDERR_VIS lacks VIS_NL). Such
+// lines are left out unless Options.Bare asks for them, and are then marked.
 package logsource
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
 
 	"sekisho/internal/sshlog"
 )
@@ -14,14 +26,16 @@ type Source interface {
 	// Name is stable over restarts: "journald", "file:/var/log/auth.log", "stdin".
 	Name() string
 	// Next blocks until there are lines, and returns all that are there, up to a
-	// bound. The batch holds until the next call. io.EOF ends standard input;
-	// any other error is final for this source; what can come back (a vanished
-	// file, a dead journalctl) is retried inside and reported to Options.Logger.
+	// bound. The batch holds until the next call; it may have no line of sshd's,
+	// only others' and a new Position. io.EOF ends standard input; ctx's error
+	// is returned as it is; any other error is final for this source; what can
+	// come back (a vanished file, a dead journalctl) is retried inside and
+	// reported to Options.Logger.
 	Next(ctx context.Context) (Batch, error)
 	Close() error
 }
 
-// Batch is what one read gave.
+// Batch is what one read gave: at most 256 KiB of raw log.
 type Batch struct {
 	Lines    []sshlog.Line // sshd's lines only
 	Read     int           // lines read, other programs' included
@@ -37,7 +51,84 @@ type Position struct {
 	Cursor      string `json:"cursor,omitempty"` // journald
 	Device      uint64 `json:"device,omitempty"` // file
 	Inode       uint64 `json:"inode,omitempty"`
-	Fingerprint uint64 `json:"fingerprint,omitempty"` // of the file's first bytes: an inode is reused
-	Offset      int64  `json:"offset,omitempty"`
-	Time        int64  `json:"time,omitempty"` // Unix nanoseconds of the last sshd line read
+	Fingerprint uint64 `json:"fingerprint,omitempty"` // of the file's first min(256, Offset) bytes: an inode is reused
+	Offset      int64  `json:"offset,omitempty"`      // the end of the last complete line
+	Time        int64  `json:"time,omitempty"`        // Unix nanoseconds of the last sshd line read
+	Shift       int64  `json:"shift,omitempty"`       // nanoseconds added to the log's times: its zone is not ours
+}
+
+// Options say how a log is read. The zero value reads from now on, with the
+// machine's clock and zone.
+type Options struct {
+	After    Position       // what was committed; zero: first start
+	FindTime time.Duration  // how far back to read at the start
+	Location *time.Location // of time stamps without a zone; nil: time.Local
+	Bare     bool           // believe lines without an envelope; forgeable, see above
+	Now      func() time.Time
+	Logger   *slog.Logger
+
+	Journalctl string // program to run; empty: "journalctl"
+	Directory  string // of the journal's files, to read another machine's or the host's from a container; empty: this machine's
+}
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Journalctl == "" {
+		o.Journalctl = "journalctl"
+	}
+	return o
+}
+
+// Spec names a log: Auto, Journald, Stdin, or the absolute path of a file.
+type Spec string
+
+// The logs that are not files.
+const (
+	Auto     Spec = "auto" // whatever Detect finds
+	Journald Spec = "journald"
+	Stdin    Spec = "stdin"
+)
+
+// Open opens the log that spec names.
+func Open(ctx context.Context, spec Spec, o Options) (Source, error) {
+	o = o.withDefaults()
+	switch {
+	case spec == Auto || spec == "":
+		found, why, err := Detect(ctx, DetectOptions{Journalctl: o.Journalctl})
+		if err != nil {
+			return nil, err
+		}
+		o.Logger.Info("log chosen", "log", string(found), "why", why)
+		return Open(ctx, found, o)
+	case spec == Journald:
+		return OpenJournal(ctx, o)
+	case spec == Stdin:
+		return OpenStdin(os.Stdin, o), nil
+	case filepath.IsAbs(string(spec)):
+		return OpenFile(string(spec), o)
+	}
+	return nil, fmt.Errorf("open log %q: want %q, %q, %q or an absolute path", spec, Auto, Journald, Stdin)
+}
+
+// sshdLines decodes raw lines into lines of sshd's.
+type sshdLines struct {
+	dec   *sshlog.Decoder
+	lines []sshlog.Line
+}
+
+func (s *sshdLines) add(raw []byte, number int64) {
+	n := len(s.lines)
+	if n == cap(s.lines) {
+		s.lines = append(s.lines, sshlog.Line{})[:n]
+	}
+	l := &s.lines[:n+1][n]
+	if s.dec.Decode(raw, l) {
+		l.Number = number
+		s.lines = s.lines[:n+1]
+	}
 }

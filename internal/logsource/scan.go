@@ -1,0 +1,119 @@
+package logsource
+
+import (
+	"bufio"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"sekisho/internal/sshlog"
+)
+
+// Scanner reads a whole log, once, without following it.
+type Scanner struct {
+	r       io.Reader
+	split   splitter
+	sshd    sshdLines
+	dropped int64
+	bytes   int64
+	err     error
+}
+
+// NewScanner returns a Scanner of r whose lines dec decodes.
+func NewScanner(r io.Reader, dec *sshlog.Decoder) *Scanner {
+	return &Scanner{r: r, split: newSplitter(), sshd: sshdLines{dec: dec}}
+}
+
+// Next returns sshd's lines among the next 256 KiB at most; perhaps none. They
+// hold until the next call and are numbered from 1. The error is io.EOF at the
+// end, and then there are no lines.
+func (s *Scanner) Next() ([]sshlog.Line, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	n, err := io.ReadFull(s.r, s.split.free())
+	s.split.used += n
+	s.bytes += int64(n)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	s.err = err
+	s.sshd.lines = s.sshd.lines[:0]
+	read := s.split.cut(err != nil, s.sshd.add)
+	s.dropped += int64(s.split.dropped)
+	if err != nil && read == 0 {
+		return nil, err
+	}
+	return s.sshd.lines, nil
+}
+
+// Read is how many lines were read so far, other programs' included.
+func (s *Scanner) Read() int64 { return s.split.number }
+
+// Dropped is how many of them were too long (over 64 KiB) and not looked at.
+func (s *Scanner) Dropped() int64 { return s.dropped }
+
+// Bytes is how many bytes were read so far, uncompressed.
+func (s *Scanner) Bytes() int64 { return s.bytes }
+
+// Log is a log file opened for a Scanner, decompressed where it is gzip.
+type Log struct {
+	file *os.File
+	r    io.Reader
+	size int64
+	mod  time.Time
+	done int64
+}
+
+// OpenLog opens a log file; gzip is told by its first bytes, not by its name.
+func OpenLog(path string) (*Log, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	l := &Log{file: f, size: fi.Size(), mod: fi.ModTime()}
+	var magic [2]byte
+	if n, _ := f.ReadAt(magic[:], 0); n < 2 || magic != gzipMagic {
+		l.r = counted{f, &l.done}
+		return l, nil
+	}
+	// gzip.Reader goes over multiple members, as concatenated rotations have them.
+	if l.r, err = gzip.NewReader(bufio.NewReaderSize(counted{f, &l.done}, 64<<10)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func (l *Log) Read(p []byte) (int, error) { return l.r.Read(p) }
+func (l *Log) Close() error               { return l.file.Close() }
+
+// Size and Done are the file's bytes and those read so far (compressed, where
+// it is gzip): what a progress bar wants.
+func (l *Log) Size() int64 { return l.size }
+
+// Done is how much of Size was read. Not to be called while Read runs.
+func (l *Log) Done() int64 { return l.done }
+
+// ModTime is the newest time the log can have: DecoderOptions.Reference.
+func (l *Log) ModTime() time.Time { return l.mod }
+
+var gzipMagic = [2]byte{0x1f, 0x8b}
+
+type counted struct {
+	r io.Reader
+	n *int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	*c.n += int64(n)
+	return n, err
+}
