@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -243,10 +245,19 @@ func TestRepertoire(t *testing.T) {
 		{name: "plain, v4", from: "198.18.0.1"},
 		{name: "PAM, v6, verbose, ISO", from: "2001:db8:bad::1", o: Options{PAM: true, LogLevel: "VERBOSE", LogFormat: ISO}},
 	}
+	// Other releases, unpacked; see Lab.
+	for _, root := range filepath.SplitList(os.Getenv("SEKISHO_TEST_SSHD_ROOTS")) {
+		for _, tt := range tests[:2] {
+			tt.name += ", " + root
+			tt.o.SSHDRoot = root
+			tests = append(tests, tt)
+		}
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.o.LoginGraceTime = time.Second
 			l := newLab(t, tt.o)
+			t.Log(l.Version)
 			results, err := l.AttackAll(t.Context(), Repertoire(netip.MustParseAddr(tt.from), tt.o), 8)
 			if err != nil {
 				t.Fatal(err)
@@ -261,13 +272,15 @@ func TestRepertoire(t *testing.T) {
 				t.Error("the log holds control characters")
 			}
 			for line := range strings.Lines(log) {
-				if !strings.Contains(line, " lab sshd") {
-					t.Errorf("a line that is not sshd's: %q", line)
+				if !linePattern.MatchString(line) {
+					t.Errorf("a line of another form: %q", line)
 				}
 			}
 		})
 	}
 }
+
+var linePattern = regexp.MustCompile(`^(\w{3} [ \d]\d \d\d:\d\d:\d\d|[-\d]+T[:\d]+\.\d{6}[-+:\d]+) lab (sshd|sshd-session|sshd-auth|unix_chkpwd)\[\d+\]: .*\n$`)
 
 // compare holds one connection to its lines.
 func compare(t *testing.T, log string, a Attack, c Conn) {

@@ -69,7 +69,7 @@ func newSigner() (ssh.Signer, error) {
 	return ssh.NewSignerFromKey(private)
 }
 
-var versionPattern = regexp.MustCompile(`OpenSSH_(\d+)\.(\d+)\S*`)
+var versionPattern = regexp.MustCompile(`OpenSSH_(\d+)\.(\d+)(p\d+)?`)
 
 // sshdVersion asks an sshd. Before 9.3 there is no -V: the version is then in
 // the complaint about it.
