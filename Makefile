@@ -83,7 +83,7 @@ lint: go ## gofmt, golangci-lint, govulncheck
 	@rc=0; out=$$(timeout 300 $(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK) ./... 2>&1) || rc=$$?; \
 	if [ $$rc = 0 ]; then echo "govulncheck: no known vulnerability reaches us"; \
 	elif [[ "$$out" == *"Vulnerability #"* ]]; then echo "$$out" >&2; exit 1; \
-	else echo "*** govulncheck LEFT OUT (its database could not be reached?): $$(tail -n 1 <<<"$$out") ***" >&2; fi
+	else echo "*** govulncheck LEFT OUT (its database could not be reached?): $$(grep -m 1 '^govulncheck:' <<<"$$out" || tail -n 1 <<<"$$out") ***" >&2; fi
 
 bench: build ## print all figures beside fail2ban's and SSHGuard's; BENCH_DOC=1 keeps them
 	@$(GO) build -o bin/bench ./internal/bench
