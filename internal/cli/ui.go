@@ -4,34 +4,243 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
 
 	"sekisho/internal/config"
+	"sekisho/internal/printable"
 )
 
-// ui owns how we speak to people.
-type ui struct{ g *globals }
+// ui owns how we speak to people. Whatever it is given may hold an attacker's
+// text: nothing that a terminal would obey gets through.
+type ui struct {
+	g        *globals
+	colorOut bool // stdout takes colours
+	colorErr bool
+	drawErr  bool // stderr is a terminal where a line can be redrawn
+	columns  int  // of that terminal
+}
 
-func newUI(g *globals) *ui { return &ui{g} }
+func newUI(g *globals) *ui {
+	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
+	out, _ := terminal(g.stdout)
+	err, columns := terminal(g.stderr)
+	return &ui{
+		g:        g,
+		colorOut: out && !plain,
+		colorErr: err && !plain,
+		drawErr:  err && os.Getenv("TERM") != "dumb" && !(g.json && out), // nothing is drawn into what is printed
+		columns:  columns,
+	}
+}
+
+// terminal reports whether w is a terminal, and its width.
+func terminal(w io.Writer) (is bool, columns int) {
+	f, ok := w.(interface{ Fd() uintptr })
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return false, 0
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns <= 0 {
+		columns = 80
+	}
+	return true, columns
+}
+
+// sanitize makes text that others wrote fit for a terminal, on one line. Doing
+// it twice does no harm.
+func sanitize(s string) string { return printable.Text(s) }
+
+// The styles, in SGR's numbers.
+const (
+	bold   = "1"
+	red    = "1;31"
+	yellow = "1;33"
+)
+
+// paint styles s, which is sanitized, where colours are on.
+func paint(on bool, style, s string) string {
+	if !on || s == "" {
+		return s
+	}
+	return "\x1b[" + style + "m" + s + "\x1b[0m"
+}
 
 // errTold is an error that was told already: it has an exit code, and no text.
 var errTold = errors.New("told already")
 
-// fail prints an error, and its hint on a line of its own.
+// fail tells an error on stderr, and on a line of its own what to do now.
 func (u *ui) fail(err error) {
 	if errors.Is(err, errTold) {
 		return
 	}
 	var wrong config.Errors
-	if errors.As(err, &wrong) { // they name their file and have hints of their own
-		fmt.Fprintf(u.g.stderr, "%v\n", wrong)
+	if errors.As(err, &wrong) { // made for a terminal, and with hints of its own
+		for i, e := range wrong {
+			if i > 0 {
+				fmt.Fprintln(u.g.stderr)
+			}
+			u.failAt(e)
+		}
 		return
 	}
-	fmt.Fprintf(u.g.stderr, "sekisho: %v\n", err)
+	fmt.Fprintf(u.g.stderr, "%s %s\n", paint(u.colorErr, red, "sekisho:"), lines(err.Error()))
 	var h *hintError
 	if errors.As(err, &h) {
-		fmt.Fprintf(u.g.stderr, "hint: %s\n", h.hint)
+		u.hint(h.hint)
 	}
+}
+
+// failAt tells one mistake of a configuration file.
+func (u *ui) failAt(e *config.Error) {
+	fmt.Fprintf(u.g.stderr, "%s %s\n", paint(u.colorErr, bold, e.Place()+":"), e.Message)
+	if source, caret := e.Excerpt(); source != "" {
+		fmt.Fprintf(u.g.stderr, "%s\n%s\n", source, strings.Replace(caret, "^", paint(u.colorErr, red, "^"), 1))
+	}
+	u.hint(e.Hint)
+}
+
+// hint tells on stderr what to do now.
+func (u *ui) hint(hint string) {
+	if hint != "" {
+		fmt.Fprintf(u.g.stderr, "%s %s\n", paint(u.colorErr, bold, "hint:"), lines(hint))
+	}
+}
+
+// lines sanitizes a text of several lines.
+func lines(s string) string {
+	all := strings.Split(s, "\n")
+	for i, line := range all {
+		all[i] = sanitize(line)
+	}
+	return strings.Join(all, "\n")
 }
 
 // json prints v as one line of JSON.
 func (u *ui) json(v any) error { return json.NewEncoder(u.g.stdout).Encode(v) }
+
+// line prints one line.
+func (u *ui) line(s string) { fmt.Fprintln(u.g.stdout, sanitize(s)) }
+
+// warn prints, as a part of what the command tells, what is wrong and what to do
+// about it.
+func (u *ui) warn(what, remedy string) {
+	fmt.Fprintf(u.g.stdout, "%s %s\n", paint(u.colorOut, yellow, "warning:"), sanitize(what))
+	if remedy != "" {
+		fmt.Fprintf(u.g.stdout, "%s %s\n", paint(u.colorOut, bold, "   hint:"), sanitize(remedy))
+	}
+}
+
+// table prints rows in columns that line up, also where East Asian text stands
+// in them. A first row all in capitals is the head.
+func (u *ui) table(rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], printable.Width(sanitize(cell)))
+		}
+	}
+	for r, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			cell = sanitize(cell)
+			b.WriteString(cell)
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-printable.Width(cell)+2))
+			}
+		}
+		text := strings.TrimRight(b.String(), " ")
+		if r == 0 && isHead(row) {
+			text = paint(u.colorOut, bold, text)
+		}
+		fmt.Fprintln(u.g.stdout, text)
+	}
+}
+
+func isHead(row []string) bool {
+	for _, cell := range row {
+		if before, _, _ := strings.Cut(cell, " "); before != strings.ToUpper(before) {
+			return false
+		}
+	}
+	return true
+}
+
+// progress begins a bar on stderr for total bytes of work; 0: nobody knows how
+// many. Where stderr is no terminal, it does nothing.
+func (u *ui) progress(total int64) *bar {
+	if !u.drawErr {
+		return &bar{}
+	}
+	now := time.Now()
+	return &bar{w: u.g.stderr, columns: u.columns, total: total, begun: now, next: now.Add(500 * time.Millisecond)}
+}
+
+// bar is a progress bar: one line, redrawn at most ten times a second, and not
+// drawn at all for what is done in the twinkling of an eye. Its zero value is
+// never drawn.
+type bar struct {
+	w       io.Writer
+	columns int
+	total   int64
+	begun   time.Time
+	next    time.Time // when to draw again
+	drawn   bool
+}
+
+// at says that n bytes are done.
+func (b *bar) at(n int64) {
+	if b.w == nil {
+		return
+	}
+	now := time.Now()
+	if now.Before(b.next) {
+		return
+	}
+	b.next = now.Add(100 * time.Millisecond)
+	b.drawn = true
+	fmt.Fprintf(b.w, "\r%s\x1b[K", printable.Cut(b.text(n, now.Sub(b.begun)), b.columns-1))
+}
+
+// done takes the bar off the screen; it may be called more than once.
+func (b *bar) done() {
+	if b.drawn {
+		fmt.Fprint(b.w, "\r\x1b[K")
+	}
+	b.w, b.drawn = nil, false
+}
+
+func (b *bar) text(n int64, spent time.Duration) string {
+	if b.total <= 0 {
+		return fmt.Sprintf("%s read, %s/s", size(n), size(int64(float64(n)/spent.Seconds())))
+	}
+	const width = 30
+	share := min(1, float64(n)/float64(b.total))
+	filled := int(share * width)
+	text := fmt.Sprintf("%3.0f %% [%s%s] %s of %s", share*100, strings.Repeat("=", filled), strings.Repeat(" ", width-filled), size(n), size(b.total))
+	if share > 0 {
+		left := time.Duration(float64(spent) * (1 - share) / share)
+		text += ", " + left.Round(time.Second).String() + " left"
+	}
+	return text
+}
+
+// size writes a number of bytes for people.
+func size(n int64) string {
+	value, unit := float64(n), 0
+	for value >= 1000 && unit < 4 {
+		value /= 1000
+		unit++
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %cB", value, "kMGT"[unit-1])
+}

@@ -29,17 +29,31 @@ type Error struct {
 // Error returns the place, the message, the source line with a caret under the
 // place, and the hint, without a line end.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(printable.Text(e.File))
-	if e.Line == 0 {
-		fmt.Fprintf(&b, ": %s", e.Message)
-	} else {
-		fmt.Fprintf(&b, ":%d:%d: %s\n%5d | %s\n      | %*s", e.Line, e.Column, e.Message, e.Line, e.Source, e.caret+1, "^")
+	text := e.Place() + ": " + e.Message
+	if source, caret := e.Excerpt(); source != "" {
+		text += "\n" + source + "\n" + caret
 	}
 	if e.Hint != "" {
-		fmt.Fprintf(&b, "\nhint: %s", e.Hint)
+		text += "\nhint: " + e.Hint
 	}
-	return b.String()
+	return text
+}
+
+// Place is FILE:LINE:COLUMN, or FILE alone.
+func (e *Error) Place() string {
+	if e.Line == 0 {
+		return printable.Text(e.File)
+	}
+	return fmt.Sprintf("%s:%d:%d", printable.Text(e.File), e.Line, e.Column)
+}
+
+// Excerpt is the source line, and a line with a caret under the place; empty
+// where the mistake is the file's as a whole.
+func (e *Error) Excerpt() (source, caret string) {
+	if e.Line == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("%5d | %s", e.Line, e.Source), fmt.Sprintf("      | %*s", e.caret+1, "^")
 }
 
 // Unwrap returns the system's error, if the file could not be read.
