@@ -22,6 +22,7 @@ const (
 	disconnectingText
 	notAllowed
 	permittedHost
+	permittedHostAt
 	rejectedKey
 	refusedConnect
 	addrThenText
@@ -41,6 +42,7 @@ const (
 	sessionStart
 	sessionClose
 	bannerFailure
+	brokenSocket
 	deniedUser
 	hpnPeer
 )
@@ -144,7 +146,7 @@ var (
 		{"Received request to connect to ", Note, wordsThenText},
 		{"Received signal ", None, wordsThenText},
 		{"Read error from remote host ", Note, peerThenText},
-		{"Read from socket failed: ", KexClosed, wordsThenText},
+		{"Read from socket failed: ", KexClosed, brokenSocket},
 		{"ROOT LOGIN REFUSED FROM ", RootRefused, peerThenText},
 	}
 	formatsS = [...]format{
@@ -189,7 +191,7 @@ var (
 	}
 	formatsOther = [...]format{
 		{"kex_exchange_identification: ", KexClosed, bannerFailure},
-		{"drop connection ", DropPenalty, dropConnection},
+		{"drop connection #", DropPenalty, dropConnection},
 		{"input_userauth_request: invalid user ", InvalidUser, wordsThenInvalidUser},
 		{"maximum authentication attempts exceeded for ", MaxAttempts, userFromThenSSH2},
 		{"administratively prohibited connection for ", NotAllowed, userFromAtEnd},
@@ -200,7 +202,7 @@ var (
 		{"dispatch_protocol_error: ", PacketError, wordsThenText},
 		{"no matching ", NegotiationFailed, wordsThenText},
 		{"no hostkey alg", NegotiationFailed, wordsOnly},
-		{"Write failed: ", KexClosed, wordsThenText},
+		{"Write failed: ", KexClosed, brokenSocket},
 		{"connect_to ", Note, wordsThenText},
 		{"connect to ", Note, wordsThenText},
 		{"client ", Note, wordsThenText},
@@ -209,6 +211,7 @@ var (
 		{"debug1: ", None, wordsThenText},
 		{"debug2: ", None, wordsThenText},
 		{"debug3: ", None, wordsThenText},
+		{"/", Note, permittedHostAt}, // the key's file and line
 		{"(pam_unix) ", None, pamWords},
 		{"", None, pamWords}, // the oldest dress, "sshd(pam_unix)[123]: authentication failure; ..."
 	}

@@ -104,6 +104,9 @@ func match(s shape, rest []byte, cut bool, ev *Event) bool {
 		return refusedUser(rest, cut, ev)
 	case permittedHost:
 		return wrongHost(rest, cut, ev)
+	case permittedHostAt:
+		i := index(rest, ": Authentication tried for ")
+		return i >= 0 && wrongHost(rest[i+len(": Authentication tried for "):], cut, ev)
 	case rejectedKey:
 		return keyRejected(rest, ev)
 	case refusedConnect:
@@ -142,6 +145,11 @@ func match(s shape, rest []byte, cut bool, ev *Event) bool {
 		return closeSession(rest, cut, ev)
 	case bannerFailure:
 		return banner(rest, ev)
+	case brokenSocket:
+		if ev.Reason = rest; !ev.Preauth {
+			ev.Kind = Note
+		}
+		return true
 	case deniedUser:
 		return denied(rest, ev)
 	case hpnPeer:
@@ -176,19 +184,13 @@ func trimEnd(b []byte) []byte {
 	return nil
 }
 
-// taggedFatal reads sshpkt_fatal's "TAG: Connection from ID: why", where TAG is
-// a function of sshd's or a few fixed words.
+// taggedFatal reads sshpkt_fatal's "TAG: Connection from ID: why" (packet.c).
 func taggedFatal(text []byte, ev *Event) bool {
 	i := index(text, ": Connection from ")
-	if i <= 0 || i > 60 {
+	if i <= 0 || !fatalTag(text[:i]) {
 		return false
 	}
 	tag := text[:i]
-	for _, c := range tag {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != ' ' && c != '-' {
-			return false
-		}
-	}
 	preauth := ev.Preauth
 	why, ok := idThen(text[i+len(": Connection from "):], ev)
 	if !ok {
@@ -208,6 +210,35 @@ func taggedFatal(text []byte, ev *Event) bool {
 		ev.Kind = Note // an authenticated session that broke
 	}
 	return true
+}
+
+// fatalTag tells sshd's own tags from whatever else may precede the words that
+// taggedFatal looks for: a function's name, alone or with what it was doing, or
+// fixed words.
+func fatalTag(b []byte) bool {
+	switch string(b) {
+	case "banner exchange", "send DEBUG":
+		return true
+	}
+	n := 0
+	for n < len(b) && (b[n] >= 'a' && b[n] <= 'z' || b[n] >= '0' && b[n] <= '9' || b[n] == '_') {
+		n++
+	}
+	if n == 0 || n == len(b) {
+		return n > 0
+	}
+	doing, ok := cutPrefix(b[n:], ": ")
+	if !ok {
+		return false
+	}
+	switch string(doing) {
+	case "parse packet", "parse mode", "parse device", "parse tcpip-forward", "parse cancel-tcpip-forward",
+		"parse streamlocal-forward@openssh.com", "parse cancel-streamlocal-forward@openssh.com",
+		"send", "send reply", "send open confirm", "send open failure", "send PAM banner",
+		"start request", "append key", "exit reply", "ssh_packet_write_poll":
+		return true
+	}
+	return false
 }
 
 // peerThen reads a peer and leaves what follows it: nothing, or text after a

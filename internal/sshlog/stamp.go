@@ -18,6 +18,9 @@ const (
 	unixStamp           // "1793588645.123456"
 )
 
+// maxYear is the last whole one that 64 bits of nanoseconds hold.
+const maxYear = 2261
+
 // cutStamp splits a line into its time stamp and what follows the blank behind
 // it. It looks at the outline only: a line of another program is not worth more.
 func cutStamp(b []byte) (lay layout, stamp, rest []byte) {
@@ -34,9 +37,9 @@ func cutStamp(b []byte) (lay layout, stamp, rest []byte) {
 	case b[4] == '-' && b[7] == '-' && b[13] == ':' && len(b) > 19 && b[16] == ':':
 		return cutISO(b)
 	case b[3] == ' ' && len(b) > 23 && b[8] == '-' && b[11] == '-' && b[17] == ':' && b[20] == ':':
-		_, stamp, rest = cutISO(b[4:])
+		_, stamp, rest = cutAt(isoStamp, b[4:], 19)
 		zone := bytes.IndexByte(rest, ' ')
-		if zone <= 0 || len(stamp) < 19 {
+		if zone <= 0 {
 			return noStamp, nil, nil
 		}
 		return fullStamp, b[4 : 4+len(stamp)+1+zone], rest[zone+1:]
@@ -166,7 +169,7 @@ func (d *Decoder) latestYear(month time.Month, day, hour, min int) int {
 // "03:04:05[.fraction]".
 func (d *Decoder) yearTime(date, year, clock []byte) (int64, bool) {
 	month, day, okDay := monthDay(date)
-	y, okYear := parseUint(year, 9999)
+	y, okYear := parseUint(year, maxYear)
 	if len(clock) < 8 || clock[2] != ':' || clock[5] != ':' {
 		return 0, false
 	}
@@ -226,7 +229,7 @@ func (d *Decoder) isoFrom(b, zone []byte) (int64, bool) {
 		location, known = d.location, &d.locMinute
 	}
 	if string(known.text[:]) != string(b[:16]) {
-		year, okYear := parseUint(b[:4], 9999)
+		year, okYear := parseUint(b[:4], maxYear)
 		month, okMonth := twoDigits(b[5:], 12)
 		day, okDay := twoDigits(b[8:], 31)
 		hour, okHour := twoDigits(b[11:], 23)
