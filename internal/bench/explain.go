@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,9 +64,7 @@ func (b *bench) explain(ctx context.Context) error {
 			goal: "≥ 0.8 × grep", met: median(ratio["explain"]) >= 0.8,
 			notes: map[string]string{sekisho: significant(median(ratio["explain"])) + " × grep"},
 		}
-		for program, v := range peers {
-			explained.values[program] = v
-		}
+		maps.Copy(explained.values, peers)
 		b.report.add(explained)
 		b.report.add(figure{
 			name:   "explain --json, " + format.name,

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -223,7 +225,7 @@ func (b *bench) sources(ctx context.Context) error {
 		return err
 	}
 	if _, ok, err := h.when(ctx, end, time.Minute); err != nil || !ok {
-		return fmt.Errorf("the attacker after a million sources was not banned within a minute (%v)", err)
+		return cmp.Or(err, errors.New("the attacker after a million sources was not banned within a minute"))
 	}
 	c, err := h.cost()
 	if err != nil {
@@ -250,7 +252,7 @@ func (b *bench) restart(ctx context.Context) error {
 		return err
 	}
 	if count, _, err := h.allBanned(ctx, bans, time.Minute); err != nil || count < bans {
-		return fmt.Errorf("%d of %d banned within a minute (%v)", count, bans, err)
+		return cmp.Or(err, fmt.Errorf("%d of %d banned within a minute", count, bans))
 	}
 	if err := h.kill(syscall.SIGTERM); err != nil {
 		return err
@@ -262,7 +264,7 @@ func (b *bench) restart(ctx context.Context) error {
 	}
 	count, last, err := h.allBanned(ctx, bans, time.Minute)
 	if err != nil || count < bans {
-		return fmt.Errorf("%d of %d in the kernel a minute after the restart (%v)", count, bans, err)
+		return cmp.Or(err, fmt.Errorf("%d of %d in the kernel a minute after the restart", count, bans))
 	}
 	took := last.Sub(begin).Seconds()
 	b.report.add(figure{

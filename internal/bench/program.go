@@ -112,13 +112,13 @@ func prepareSSHGuard(_ *bench, dir, log string) ([]string, error) {
 type host struct {
 	*watcher
 	program
-	dir     string
-	path    string
-	log     *os.File
-	args    []string
-	cmd     *exec.Cmd
-	ended   chan struct{} // closed when the program has ended
-	warm    int
+	dir   string
+	path  string
+	log   *os.File
+	args  []string
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the program has ended
+	warm  int
 }
 
 // newHost makes the namespace and starts the program, and waits until it bans.

@@ -6,9 +6,11 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +34,9 @@ func main() {
 }
 
 // report copies package results and all that failing tests said to w.
-func report(r io.Reader, w io.Writer) (failed bool, err error) {
+func report(r io.Reader, out io.Writer) (failed bool, err error) {
+	w := bufio.NewWriter(out)
+	defer func() { err = errors.Join(err, w.Flush()) }()
 	type test struct{ pkg, name string }
 	said := map[test][]string{} // what each running test has written
 	var left []string
@@ -43,12 +47,12 @@ func report(r io.Reader, w io.Writer) (failed bool, err error) {
 		if len(line) > 0 {
 			var e event
 			if json.Unmarshal(line, &e) != nil {
-				w.Write(line)
+				fmt.Fprintf(w, "%s", line)
 			}
 			t := test{e.Package, e.Test}
 			switch e.Action {
 			case "build-output":
-				io.WriteString(w, e.Output)
+				fmt.Fprint(w, e.Output)
 			case "build-fail":
 				failed = true
 			case "output":
@@ -57,11 +61,11 @@ func report(r io.Reader, w io.Writer) (failed bool, err error) {
 				failed = true
 				for s := range said { // a panic leaves tests without a verdict
 					if s.pkg == e.Package && e.Test == "" && s.name != "" {
-						io.WriteString(w, strings.Join(said[s], ""))
+						fmt.Fprint(w, strings.Join(said[s], ""))
 						delete(said, s)
 					}
 				}
-				io.WriteString(w, strings.Join(said[t], ""))
+				fmt.Fprint(w, strings.Join(said[t], ""))
 				delete(said, t)
 			case "skip":
 				if e.Test != "" {
@@ -70,12 +74,15 @@ func report(r io.Reader, w io.Writer) (failed bool, err error) {
 				delete(said, t)
 			case "pass":
 				if e.Test == "" {
-					io.WriteString(w, result(said[t]))
+					fmt.Fprint(w, result(said[t]))
 				} else {
 					passed++
 				}
 				delete(said, t)
 			}
+		}
+		if lines.Buffered() == 0 {
+			w.Flush() // what comes next may take its time
 		}
 		if err == io.EOF {
 			break
@@ -96,9 +103,9 @@ func report(r io.Reader, w io.Writer) (failed bool, err error) {
 
 // result is the line in which go test sums up a package.
 func result(said []string) string {
-	for i := len(said) - 1; i >= 0; i-- {
-		if strings.HasPrefix(said[i], "ok") {
-			return said[i]
+	for _, line := range slices.Backward(said) {
+		if strings.HasPrefix(line, "ok") {
+			return line
 		}
 	}
 	return ""
@@ -106,8 +113,8 @@ func result(said []string) string {
 
 // reason is what a test said before it was skipped: "    x_test.go:12: why".
 func reason(said []string) string {
-	for i := len(said) - 1; i >= 0; i-- {
-		text := strings.TrimSpace(said[i])
+	for _, line := range slices.Backward(said) {
+		text := strings.TrimSpace(line)
 		if text == "" || strings.HasPrefix(text, "===") || strings.HasPrefix(text, "---") {
 			continue
 		}
