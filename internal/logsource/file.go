@@ -47,7 +47,6 @@ type fileSource struct {
 	cur  *segment   // being read; nil: none is there
 	plan []*segment // to be read after it, in order
 	pos  Position
-	read bool // cur was read to its end
 	live bool
 	look bool          // names may have changed: look at the path again
 	told string        // the last trouble that was reported
@@ -69,7 +68,7 @@ type fileSource struct {
 func OpenFile(path string, o Options) (Source, error) {
 	o = o.withDefaults()
 	path = filepath.Clean(path)
-	s := &fileSource{path: path, o: o, split: newSplitter(), look: true, pos: o.After, zone: time.Duration(o.After.Shift)}
+	s := &fileSource{path: path, o: o, split: newSplitter(), sshd: sshdLines{o: o}, look: true, pos: o.After, zone: time.Duration(o.After.Shift)}
 	if f, err := openRegular(path); err == nil {
 		f.Close()
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -217,13 +216,16 @@ func (s *fileSource) readOn() (Batch, bool) {
 // a newline counts: nobody will end it.
 func (s *fileSource) batch(final bool) Batch {
 	g := s.cur
+	now := s.o.Now()
+	if s.live {
+		s.sshd.refresh(now)
+	}
 	s.sshd.lines = s.sshd.lines[:0]
 	read := s.split.cut(final, s.sshd.add)
 	b := Batch{Read: read, Dropped: s.split.dropped, Replay: g.replay, Live: s.live && !g.replay}
 	if read == 0 {
 		return b
 	}
-	now := s.o.Now()
 	if n := len(s.sshd.lines); b.Live && n > 0 {
 		s.checkZone(s.sshd.lines[n-1].Time, now)
 	}
@@ -279,11 +281,11 @@ func (s *fileSource) advance() bool {
 	}
 	s.cur, s.plan = s.plan[0], s.plan[1:]
 	if s.sshd.dec == nil || s.cur.off == 0 || s.cur.replay {
-		opts := sshlog.DecoderOptions{Location: s.o.Location, Bare: s.o.Bare}
+		reference := s.o.Now()
 		if len(s.plan) > 0 {
-			opts.Reference = s.cur.modTime
+			reference = s.cur.modTime
 		}
-		s.sshd.dec = sshlog.NewDecoder(opts)
+		s.sshd.restart(reference)
 	}
 	s.split.reset()
 	if s.cur.gz != nil && s.cur.off > 0 {
@@ -341,7 +343,7 @@ func (s *fileSource) follow() {
 		s.tell(nil)
 		return
 	}
-	files, unread := s.generations()
+	files, _ := s.generations()
 	newer := files
 	if s.cur != nil {
 		if s.cur.stat() != nil {
@@ -367,7 +369,6 @@ func (s *fileSource) follow() {
 	for _, g := range newer {
 		s.plan = append(s.plan, &segment{logFile: g, end: -1})
 	}
-	_ = unread
 }
 
 // generations opens all of the log's files, oldest first, the one at the path
@@ -422,7 +423,7 @@ func (s *fileSource) start() {
 			}
 			if n := len(s.plan); n > 0 {
 				last := s.plan[n-1]
-				last.end = after.Offset
+				last.off, last.end = min(last.off, after.Offset), after.Offset
 				last.shared = last.gz == nil
 				if last.gz != nil { // cannot be read twice: open it again below
 					if g, err := openGeneration(last.name); err == nil {
@@ -437,7 +438,7 @@ func (s *fileSource) start() {
 		}
 	} else {
 		s.o.Logger.Warn("the log's generation that was read last is gone; its unread lines are lost", "path", s.path, "unreadable", unread)
-		s.plan = s.backlog(files, after.Time+1)
+		s.plan = s.backlog(files, after.Time) // another generation: what is of the same second was not read
 	}
 	kept := make([]*logFile, len(s.plan))
 	for i, g := range s.plan {
@@ -467,9 +468,8 @@ func (s *fileSource) backlog(files []*logFile, from int64) []*segment {
 		}
 		seg := &segment{logFile: g, end: -1, from: from}
 		if g.gz == nil {
-			seg.off = seekTime(g.file, g.size, from-int64(s.zone), func(raw []byte) (int64, bool) {
-				return sshlog.NewDecoder(sshlog.DecoderOptions{Location: s.o.Location, Reference: g.modTime}).Time(raw)
-			})
+			dec := sshlog.NewDecoder(sshlog.DecoderOptions{Location: s.o.Location, Reference: g.modTime})
+			seg.off = seekTime(g.file, g.size, from-int64(s.zone), dec.Time)
 		}
 		segments = append(segments, seg)
 		if seg.off > 0 {

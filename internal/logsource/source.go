@@ -117,8 +117,25 @@ func Open(ctx context.Context, spec Spec, o Options) (Source, error) {
 
 // sshdLines decodes raw lines into lines of sshd's.
 type sshdLines struct {
+	o     Options
 	dec   *sshlog.Decoder
+	since time.Time // when dec was made
 	lines []sshlog.Line
+}
+
+// restart begins another stretch of log, whose newest time is reference.
+func (s *sshdLines) restart(reference time.Time) {
+	s.since = s.o.Now()
+	s.dec = sshlog.NewDecoder(sshlog.DecoderOptions{Location: s.o.Location, Reference: reference, Bare: s.o.Bare})
+}
+
+// refresh keeps the Decoder's reference near the clock while a log is followed:
+// the first line after a quiet week would be dated a year back. Lines without
+// an envelope have no time, and their Decoder's memory of them is needed.
+func (s *sshdLines) refresh(now time.Time) {
+	if !s.o.Bare && now.Sub(s.since) > time.Hour {
+		s.restart(now)
+	}
 }
 
 func (s *sshdLines) add(raw []byte, number int64) {

@@ -62,7 +62,8 @@ type stdinSource struct {
 func OpenStdin(r io.Reader, o Options) Source {
 	o = o.withDefaults()
 	s := &stdinSource{o: o, split: newSplitter(), done: make(chan struct{})}
-	s.sshd.dec = sshlog.NewDecoder(sshlog.DecoderOptions{Location: o.Location, Bare: o.Bare})
+	s.sshd = sshdLines{o: o}
+	s.sshd.restart(o.Now())
 	s.pump = newPump(r, s.done)
 	return s
 }
@@ -86,12 +87,14 @@ func (s *stdinSource) Next(ctx context.Context) (Batch, error) {
 			s.split.used += copy(s.split.free(), c.data) // the buffer has room: see the splitter's bound on a rest
 			s.pump.giveBack(c)
 			s.err = c.err
+			now := s.o.Now()
+			s.sshd.refresh(now)
 			s.sshd.lines = s.sshd.lines[:0]
 			read := s.split.cut(c.err != nil, s.sshd.add)
 			if read == 0 {
 				continue
 			}
-			clamp(s.sshd.lines, 0, s.o.Now())
+			clamp(s.sshd.lines, 0, now)
 			if n := len(s.sshd.lines); n > 0 {
 				s.pos.Time = s.sshd.lines[n-1].Time
 			}
