@@ -21,13 +21,8 @@ type host struct {
 	left time.Duration // 0: without end
 }
 
-const (
-	// perTransaction bounds what a batch takes of memory, ours and the kernel's.
-	perTransaction = 4096
-	// perHost is the most that one host takes of a batch: added, deleted and added
-	// again.
-	perHost = 3*(4+8+16) + 12
-)
+// perTransaction bounds what a batch takes of memory, ours and the kernel's.
+const perTransaction = 4096
 
 // Ban implements Firewall. It goes by transactions of a few thousand; at an error
 // the earlier ones are in force. A negative Left has ended already and is left
@@ -83,7 +78,6 @@ func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
 // each gives the hosts among n prefixes to commit, a transaction at a time, sorted
 // and each once, the last one said; it returns the indices of the others.
 func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, time.Duration, bool), commit func([]host) error) (nets []int, err error) {
-	most := max(1, min(perTransaction, (k.elems.limit-4096)/perHost))
 	flush := func() error {
 		if len(k.hosts) == 0 {
 			return nil
@@ -101,7 +95,7 @@ func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return commit(once)
+		return inParts(once, commit)
 	}
 	k.hosts = k.hosts[:0]
 	for i := range n {
@@ -116,7 +110,7 @@ func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, 
 		}
 		h := host{set: set, left: left}
 		h.key, _ = key(p.Addr())
-		if k.hosts = append(k.hosts, h); len(k.hosts) == most {
+		if k.hosts = append(k.hosts, h); len(k.hosts) == perTransaction {
 			if err := flush(); err != nil {
 				return nil, err
 			}
@@ -126,18 +120,11 @@ func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, 
 	return nets, flush()
 }
 
-// addHosts puts hosts in force. Most are new, so that is tried first. Kernels
-// before 6.12 do not change the timeout of an element that is there: it is added
-// (so that deleting cannot fail), deleted and added, in one transaction.
+// addHosts puts hosts in force. Kernels before 6.12 do not change the timeout of an
+// element that is there, so each is added (then deleting cannot fail), deleted and
+// added. Trying first whether all are new is no gain: a batch that fails costs the
+// kernel a grace period, some 10 ms.
 func (k *Kernel) addHosts(hosts []host) error {
-	k.out.begin()
-	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, hosts, true)
-	k.out.finish()
-	err := k.elems.commit(&k.out)
-	// EBUSY is what kernels before 5.9 say for EEXIST; ENOBUFS lost the answer.
-	if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOBUFS) {
-		return err
-	}
 	k.out.begin()
 	k.out.hosts(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, hosts, false)
 	k.out.hosts(unix.NFT_MSG_DELSETELEM, 0, hosts, false)
@@ -153,6 +140,21 @@ func (k *Kernel) deleteHosts(hosts []host) error {
 	k.out.hosts(unix.NFT_MSG_DELSETELEM, 0, hosts, false)
 	k.out.finish()
 	return k.elems.commit(&k.out)
+}
+
+// inParts commits hosts, in halves where they are too many for the buffers or the
+// memory that there is. What was committed already may be committed again.
+func inParts(hosts []host, commit func([]host) error) error {
+	err := commit(hosts)
+	small := errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+	if !small || len(hosts) < 2 {
+		return err
+	}
+	half := len(hosts) / 2
+	if err := inParts(hosts[:half], commit); err != nil {
+		return err
+	}
+	return inParts(hosts[half:], commit)
 }
 
 // hosts writes messages of hosts, which are sorted by set.

@@ -16,7 +16,7 @@ import (
 // order, its value in the network's.
 
 const (
-	// sendBuffer holds the biggest batch of hosts three times over.
+	// sendBuffer holds the biggest batch of hosts with room to spare.
 	sendBuffer = 2 << 20
 	// messageLimit keeps the list of elements, an attribute with a 16 bit length,
 	// well under 64 KiB.
@@ -32,7 +32,6 @@ type sock struct {
 	conn   *socket.Conn
 	raw    syscall.RawConn
 	portID uint32
-	limit  int // the biggest batch that can be sent, bytes
 	in     []byte
 }
 
@@ -78,17 +77,10 @@ func (s *sock) setup() error {
 
 // grow raises the send buffer to hold a batch of size bytes, as far as we may.
 func (s *sock) grow(size int) error {
-	if err := s.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size); err != nil {
-		if err := s.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUF, size); err != nil {
-			return err
-		}
+	if s.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size) == nil {
+		return nil
 	}
-	got, err := s.conn.GetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUF)
-	if err != nil {
-		return err
-	}
-	s.limit = got - 1024 // what the kernel keeps for itself is less than that
-	return nil
+	return s.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUF, size)
 }
 
 func (s *sock) control(f func(fd int) error) error {
@@ -102,18 +94,21 @@ func (s *sock) control(f func(fd int) error) error {
 func (s *sock) close() error { return s.conn.Close() }
 
 func (s *sock) send(b []byte) error {
-	if len(b) > s.limit {
-		if err := s.grow(len(b) + 4096); err != nil {
-			return err
-		}
-	}
-	return s.control(func(fd int) error {
+	write := func(fd int) error {
 		for {
 			if _, err := unix.Write(fd, b); !errors.Is(err, unix.EINTR) {
 				return err
 			}
 		}
-	})
+	}
+	err := s.control(write)
+	if errors.Is(err, unix.EMSGSIZE) {
+		if err := s.grow(len(b) + 4096); err != nil {
+			return err
+		}
+		err = s.control(write)
+	}
+	return err
 }
 
 // receive reads what is in the queue and calls each for every message, until it
