@@ -11,6 +11,7 @@ import (
 // the next call.
 type Outcome struct {
 	Event    sshlog.Event  // Event.Kind is sshlog.None where the line says nothing of a peer
+	Bare     bool          // the line had no envelope: it is forgeable, shown and never counted
 	Addr     netip.Addr    // the true peer: named by the line or known from its connection; may be invalid
 	Port     uint16        // likewise
 	User     []byte        // likewise; nil where unknown
@@ -21,8 +22,24 @@ type Outcome struct {
 
 // Notice is something that happened beside a ban.
 type Notice struct {
-	Kind string // "accepted_after_failures", "spared" (not banned: why in Text), "distributed"
+	Kind string // one of the Notice words
 	Addr netip.Addr
-	User string
-	Text string
+	User string // escaped, of bounded length
+	Text string // for people, one line; never holds unescaped log text
 }
+
+// The notices' kinds. None is repeated for the same peer within ten minutes.
+const (
+	NoticeAccepted    = "accepted_after_failures" // somebody logged in after many failures, or as a user under attack
+	NoticeSpared      = "spared"                  // not banned, though the attempts would do: why is in Text
+	NoticeDistributed = "distributed"             // many sources have begun to try a user name
+	NoticeIneffective = "ban_ineffective"         // a banned source still reaches sshd: the ban is not enforced
+)
+
+// The causes of bans, as in lease.Lease.Cause.
+const (
+	CauseAttempts    = "attempts"
+	CauseDistributed = "distributed"
+	CauseEscalation  = "escalation"
+	CauseManual      = "manual"
+)

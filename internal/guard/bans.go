@@ -1,0 +1,319 @@
+package guard
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"sekisho/internal/lease"
+)
+
+// prefixKey is a prefix in 17 bytes: the address as IPv6, and the bits of that.
+type prefixKey [17]byte
+
+func keyOf(p netip.Prefix) (k prefixKey) {
+	a := p.Addr().As16()
+	copy(k[:], a[:])
+	k[16] = byte(p.Bits())
+	if p.Addr().Is4() {
+		k[16] += 96
+	}
+	return k
+}
+
+// keyAt is the key of the prefix of so many bits (of the IPv6 form) around a.
+func keyAt(a *[16]byte, bits uint8) (k prefixKey) {
+	hi, lo := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
+	if bits < 64 {
+		hi, lo = hi&^(math.MaxUint64>>bits), 0
+	} else {
+		lo &^= math.MaxUint64 >> (bits - 64) // a shift by 64 gives 0
+	}
+	binary.BigEndian.PutUint64(k[:8], hi)
+	binary.BigEndian.PutUint64(k[8:], lo)
+	k[16] = bits
+	return k
+}
+
+func (k prefixKey) prefix() netip.Prefix {
+	a := netip.AddrFrom16([16]byte(k[:16]))
+	if a.Is4In6() && k[16] >= 96 {
+		return netip.PrefixFrom(a.Unmap(), int(k[16])-96)
+	}
+	return netip.PrefixFrom(a, int(k[16]))
+}
+
+// record is what is remembered of a prefix's bans: 24 bytes, for there may be
+// as many as there are attackers.
+type record struct {
+	from, until int64 // Unix nanoseconds of the last ban; forever is one without end
+	count       uint16
+	attempts    uint16
+	cause       cause
+}
+
+const forever = math.MaxInt64
+
+type cause uint8
+
+const (
+	ended       cause = iota // only remembered, from the store
+	forgiven                 // lifted by hand
+	attempts                 // these and below: a ban
+	distributed              //
+	escalation               //
+	other                    // in bans.leases
+)
+
+var causeWords = [...]string{attempts: CauseAttempts, distributed: CauseDistributed, escalation: CauseEscalation}
+
+// bans are the bans in force and the memory of earlier ones, about 70 bytes
+// each. Bans in force are never dropped; of more than maxEnded earlier ones any
+// give way.
+type bans struct {
+	by     map[prefixKey]record
+	leases map[prefixKey]lease.Lease // those of cause other
+	bits   []uint8                   // lengths of the prefixes in by
+	nets   map[prefixKey]net         // by Escalate's prefix
+	grown  int                       // how many records make the next sweep worth it
+}
+
+// net says how many hosts of a network were banned, at most: a hint when to
+// look closer.
+type net struct {
+	n    uint32
+	last uint32 // Unix seconds
+}
+
+const maxEnded = 1 << 17
+
+func newBans() bans {
+	return bans{by: map[prefixKey]record{}, leases: map[prefixKey]lease.Lease{}, nets: map[prefixKey]net{}, grown: 1 << 10}
+}
+
+func (bs *bans) put(k prefixKey, r record) {
+	bs.by[k] = r
+	if !slices.Contains(bs.bits, k[16]) {
+		bs.bits = append(bs.bits, k[16])
+	}
+}
+
+// cover returns the ban in force at ns that covers a, if there is one, and until
+// when attempts from a are settled by an earlier ban or by an unban. With
+// remembered set, bans that are known only as history settle too.
+func (bs *bans) cover(a netip.Addr, ns int64, remembered bool) (ban prefixKey, r record, settled int64) {
+	b := a.As16()
+	for _, bits := range bs.bits {
+		if bits < 96 && a.Is4() {
+			continue
+		}
+		k := keyAt(&b, bits)
+		found, ok := bs.by[k]
+		if !ok || found.cause == ended && !remembered {
+			continue
+		}
+		if found.cause > forgiven && ns < found.until && found.until >= r.until {
+			ban, r = k, found
+		}
+		settled = max(settled, found.until)
+	}
+	return ban, r, settled
+}
+
+// lease is a record as a lease.
+func (bs *bans) lease(k prefixKey, r record) lease.Lease {
+	if r.cause == other {
+		return bs.leases[k]
+	}
+	l := lease.Lease{
+		Prefix: k.prefix(), Verdict: lease.Deny, Cause: causeWords[r.cause], Holder: "guard",
+		From: time.Unix(0, r.from).UTC(), Attempts: int(r.attempts), Count: int(r.count),
+	}
+	if r.until != forever {
+		l.Until = time.Unix(0, r.until).UTC()
+	}
+	l.Reason = fmt.Sprintf("%d attempts", l.Attempts)
+	if r.cause == escalation {
+		l.Reason = fmt.Sprintf("%d banned sources in %v", l.Attempts, l.Prefix)
+	}
+	return l
+}
+
+// begin puts a lease in force.
+func (bs *bans) begin(l lease.Lease) {
+	k := keyOf(l.Prefix)
+	r := record{from: l.From.UnixNano(), until: forever, cause: other, count: uint16(min(max(l.Count, 1), 1<<16-1)), attempts: uint16(min(max(l.Attempts, 0), 1<<16-1))}
+	if !l.Until.IsZero() {
+		r.until = l.Until.UnixNano()
+	}
+	if i := slices.Index(causeWords[:], l.Cause); i > 0 && l.Holder == "guard" {
+		r.cause = cause(i)
+		delete(bs.leases, k)
+	} else {
+		bs.leases[k] = l
+	}
+	bs.put(k, r)
+}
+
+// sweep forgets what no later decision needs.
+func (bs *bans) sweep(ns int64, retain, forget, within time.Duration) {
+	dead, over := 0, 0
+	for k, r := range bs.by {
+		if r.until > ns {
+			continue
+		}
+		if ns-r.until > int64(retain) && (r.count == 0 || forget > 0 && ns-r.from > int64(forget)) {
+			delete(bs.by, k)
+			delete(bs.leases, k)
+			continue
+		}
+		dead++
+	}
+	for k, r := range bs.by {
+		if over = dead - maxEnded; over <= 0 {
+			break
+		}
+		if r.until <= ns {
+			delete(bs.by, k)
+			delete(bs.leases, k)
+			dead--
+		}
+	}
+	for k, n := range bs.nets {
+		if ns/1e9-int64(n.last) > int64(within/time.Second) {
+			delete(bs.nets, k)
+		}
+	}
+	bs.bits = bs.bits[:0]
+	for k := range bs.by {
+		if !slices.Contains(bs.bits, k[16]) {
+			bs.bits = append(bs.bits, k[16])
+		}
+	}
+	bs.grown = max(1<<10, 2*len(bs.by))
+}
+
+// ban begins a ban of p.
+func (e *Engine) ban(p netip.Prefix, c cause, attempts int, ns int64, reason string) {
+	k := keyOf(p)
+	count := 1
+	if r, ok := e.bans.by[k]; ok && r.count > 0 && (e.judge.Growth.Forget == 0 || ns-r.from <= int64(e.judge.Growth.Forget)) {
+		count = int(r.count) + 1
+	}
+	at := time.Unix(0, ns).UTC()
+	l := lease.Lease{
+		Prefix: p, Verdict: lease.Deny, Cause: causeWords[c], Reason: reason, Holder: "guard",
+		From: at, Until: at.Add(e.judge.banTime(count)), Attempts: attempts, Count: count,
+	}
+	e.bans.begin(l)
+	e.stats.BansBegun++
+	e.out.Bans = append(e.out.Bans, l)
+	if len(e.bans.by) >= e.bans.grown {
+		e.sweepBans(ns)
+	}
+}
+
+func (e *Engine) sweepBans(ns int64) {
+	e.bans.sweep(ns, time.Duration(e.judge.retain)*time.Millisecond, e.judge.Growth.Forget, e.judge.Escalate.Within)
+}
+
+// network is the network that a banned prefix counts for.
+func (j *judge) network(p netip.Prefix) (netip.Prefix, bool) {
+	bits := j.Escalate.IPv6Bits
+	if p.Addr().Is4() {
+		bits = j.Escalate.IPv4Bits
+	}
+	if j.Escalate.Hosts == 0 || p.Bits() <= bits {
+		return netip.Prefix{}, false
+	}
+	n, err := p.Addr().Prefix(bits)
+	return n, err == nil
+}
+
+// count notes a ban for the escalation of its network.
+func (bs *bans) countNet(n netip.Prefix, ns int64) uint32 {
+	k := keyOf(n)
+	count := bs.nets[k]
+	count.n++
+	count.last = uint32(max(int64(count.last), ns/1e9))
+	bs.nets[k] = count
+	return count.n
+}
+
+// escalate bans the network around p, if many of its hosts have been banned of
+// late and nobody is known in it.
+func (e *Engine) escalate(p netip.Prefix, ns int64) {
+	network, ok := e.judge.network(p)
+	if !ok || int(e.bans.countNet(network, ns)) < e.judge.Escalate.Hosts {
+		return
+	}
+	hosts := e.banned(network, ns-int64(e.judge.Escalate.Within))
+	k := keyOf(network)
+	if len(hosts) < e.judge.Escalate.Hosts {
+		e.bans.nets[k] = net{n: uint32(len(hosts)), last: uint32(ns / 1e9)}
+		return
+	}
+	delete(e.bans.nets, k) // spared or not: as many again before the next look
+	if _, r, _ := e.bans.cover(network.Addr(), ns, false); r.cause == escalation {
+		return
+	}
+	ms := ns / 1e6
+	if why := e.protected(network, ms); why != "" {
+		e.noticeOnce(NoticeSpared, network.Addr(), "", "%d hosts of %v are banned, not the whole network: %s", len(hosts), network, why)
+		return
+	}
+	for _, f := range e.friends.by {
+		if network.Contains(f.addr) && e.lately(f, ms) {
+			e.noticeOnce(NoticeSpared, network.Addr(), "", "%d hosts of %v are banned, not the whole network: %v logged in from it", len(hosts), network, f.addr)
+			return
+		}
+	}
+	slices.SortFunc(hosts, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	var list strings.Builder
+	for i, h := range hosts[:min(len(hosts), 16)] {
+		if i > 0 {
+			list.WriteString(", ")
+		}
+		if h.IsSingleIP() {
+			list.WriteString(h.Addr().String())
+		} else {
+			list.WriteString(h.String())
+		}
+	}
+	if len(hosts) > 16 {
+		fmt.Fprintf(&list, " and %d more", len(hosts)-16)
+	}
+	e.ban(network, escalation, len(hosts), ns, fmt.Sprintf("%d banned sources in %v within %v: %s", len(hosts), network, e.judge.Escalate.Within, list.String()))
+}
+
+// banned returns the prefixes in network that the guard banned since a time.
+func (e *Engine) banned(network netip.Prefix, since int64) (hosts []netip.Prefix) {
+	look := func(k prefixKey, r record) {
+		if r.from > since && r.count > 0 && (r.cause == ended || r.cause == attempts || r.cause == distributed) {
+			hosts = append(hosts, k.prefix())
+		}
+	}
+	if bits := e.judge.IPv4Bits - network.Bits(); network.Addr().Is4() && bits <= 12 {
+		step := uint32(1) << (32 - e.judge.IPv4Bits)
+		b := network.Addr().As4()
+		first := binary.BigEndian.Uint32(b[:])
+		for i := range uint32(1) << bits {
+			binary.BigEndian.PutUint32(b[:], first+i*step)
+			k := keyOf(netip.PrefixFrom(netip.AddrFrom4(b), e.judge.IPv4Bits))
+			if r, ok := e.bans.by[k]; ok {
+				look(k, r)
+			}
+		}
+		return hosts
+	}
+	for k, r := range e.bans.by {
+		if p := k.prefix(); p.Bits() > network.Bits() && network.Contains(p.Addr()) {
+			look(k, r)
+		}
+	}
+	return hosts
+}
