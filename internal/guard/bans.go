@@ -199,11 +199,7 @@ func (bs *bans) sweep(ns int64, retain, forget, within time.Duration) {
 
 // ban begins a ban of p.
 func (e *Engine) ban(p netip.Prefix, c cause, attempts int, ns int64, reason string) {
-	k := keyOf(p)
-	count := 1
-	if r, ok := e.bans.by[k]; ok && r.count > 0 && (e.judge.Growth.Forget == 0 || ns-r.from <= int64(e.judge.Growth.Forget)) {
-		count = int(r.count) + 1
-	}
+	count := e.nextCount(p, ns)
 	at := time.Unix(0, ns).UTC()
 	l := lease.Lease{
 		Prefix: p, Verdict: lease.Deny, Cause: causeWords[c], Reason: reason, Holder: "guard",
@@ -215,6 +211,15 @@ func (e *Engine) ban(p netip.Prefix, c cause, attempts int, ns int64, reason str
 	if len(e.bans.by) >= e.bans.grown {
 		e.sweepBans(ns)
 	}
+}
+
+// nextCount is the how manieth ban one of p at ns would be.
+func (e *Engine) nextCount(p netip.Prefix, ns int64) int {
+	r := e.bans.by[keyOf(p)]
+	if forget := int64(e.judge.Growth.Forget); forget > 0 && ns-r.from > forget {
+		return 1
+	}
+	return int(r.count) + 1
 }
 
 func (e *Engine) sweepBans(ns int64) {

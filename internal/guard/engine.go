@@ -150,11 +150,28 @@ func (e *Engine) Adopt(inForce []lease.Lease, history []lease.History, logins []
 	}
 }
 
-// Begin puts a ban in force that somebody else decided.
-func (e *Engine) Begin(l lease.Lease) {
-	if l.Prefix = canonical(l.Prefix); l.Prefix.IsValid() && l.Verdict == lease.Deny {
-		e.bans.begin(l)
+// Begin puts a ban in force that somebody else decided. It returns which ban of
+// this prefix that is: l.Count, or one more than are remembered where that is 0.
+func (e *Engine) Begin(l lease.Lease) (count int) {
+	if l.Prefix = canonical(l.Prefix); !l.Prefix.IsValid() || l.Verdict != lease.Deny {
+		return 0
 	}
+	if l.Count == 0 {
+		l.Count = e.nextCount(l.Prefix, l.From.UnixNano())
+	}
+	e.bans.begin(l)
+	return l.Count
+}
+
+// Never returns the prefix of those never banned that p touches, if there is one.
+func (e *Engine) Never(p netip.Prefix) (netip.Prefix, bool) {
+	return e.judge.never(canonical(p))
+}
+
+// Session returns somebody logged in from within p, if there is one.
+func (e *Engine) Session(p netip.Prefix) (netip.AddrPort, bool) {
+	peer, s := e.sessions.live(canonical(p), e.now/1e6)
+	return peer, s != nil
 }
 
 // Forgive lifts the ban of p, if it began before at, and forgets what was counted

@@ -1,6 +1,10 @@
 package guard
 
-import "sekisho/internal/sshlog"
+import (
+	"fmt"
+
+	"sekisho/internal/sshlog"
+)
 
 // Mode says which kinds of events count as attempts; the words mean what they
 // mean in fail2ban's sshd filter.
@@ -14,8 +18,13 @@ const (
 	Aggressive Mode = "aggressive" // DDoS and Extra
 )
 
-func (m Mode) valid() bool {
-	return m == Normal || m == DDoS || m == Extra || m == Aggressive
+// ParseMode reads a mode's word.
+func ParseMode(word string) (Mode, error) {
+	switch m := Mode(word); m {
+	case Normal, DDoS, Extra, Aggressive:
+		return m, nil
+	}
+	return "", fmt.Errorf("mode %q is none of normal, ddos, extra, aggressive", word)
 }
 
 // countsEnd reports whether a mode counts an event that says no more than that a

@@ -102,7 +102,9 @@ func (p Policy) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(p.Mode.valid(), "mode %q is none of normal, ddos, extra, aggressive", string(p.Mode))
+	if _, err := ParseMode(string(p.Mode)); err != nil {
+		errs = append(errs, err)
+	}
 	check(p.MaxRetry >= 1 && p.MaxRetry <= maxThreshold, "max retry %d is not in 1..%d", p.MaxRetry, maxThreshold)
 	check(p.FindTime >= time.Second, "find time %v is less than a second", p.FindTime)
 	check(p.BanTime >= time.Second, "ban time %v is less than a second", p.BanTime)
