@@ -19,12 +19,13 @@ const watchBuffer = 4 << 20
 // the change is "events lost": the table may be in any state then. The end of a
 // ban by itself is no change.
 func (k *Kernel) Watch(ctx context.Context, changed func(Change)) error {
-	return k.watch(ctx, func() {}, changed)
+	return k.watch(ctx, watchBuffer, func() {}, changed)
 }
 
-// watch calls ready when nothing can be missed any more.
-func (k *Kernel) watch(ctx context.Context, ready func(), changed func(Change)) error {
-	conn, err := k.subscribe()
+// watch calls ready when nothing can be missed any more; buffer bytes are kept
+// while changed is at work.
+func (k *Kernel) watch(ctx context.Context, buffer int, ready func(), changed func(Change)) error {
+	conn, err := k.subscribe(buffer)
 	if err != nil {
 		return fmt.Errorf("watch nf_tables: %w", explain(err))
 	}
@@ -56,14 +57,14 @@ func (k *Kernel) watch(ctx context.Context, ready func(), changed func(Change)) 
 	}
 }
 
-func (k *Kernel) subscribe() (*socket.Conn, error) {
+func (k *Kernel) subscribe(buffer int) (*socket.Conn, error) {
 	conn, err := socket.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER, "netlink", &socket.Config{NetNS: k.netNS})
 	if err != nil {
 		return nil, err
 	}
 	rules, err := k.rules.GetPortID()
 	if err == nil {
-		err = setupWatch(conn, rules, k.elems.portID, k.readSock.portID)
+		err = setupWatch(conn, buffer, rules, k.elems.portID, k.readSock.portID)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -72,9 +73,9 @@ func (k *Kernel) subscribe() (*socket.Conn, error) {
 	return conn, nil
 }
 
-func setupWatch(conn *socket.Conn, ours ...uint32) error {
-	if err := conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer); err != nil {
-		if err := conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_RCVBUF, watchBuffer); err != nil {
+func setupWatch(conn *socket.Conn, buffer int, ours ...uint32) error {
+	if err := conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer); err != nil {
+		if err := conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
 			return err
 		}
 	}
@@ -149,37 +150,45 @@ func (c *changes) add(typ uint16, data []byte) (Change, bool) {
 		})
 		return change, true
 	}
-	// In all of these the first attribute is the table's name and the second, if
-	// any, that of the set or chain.
-	var names [3]string
+	// In all of these the first attribute is the table's name; that of the set or
+	// chain is the second, but for a chain's own events.
+	typ &= 0xff
+	nameAt := uint16(unix.NFTA_SET_NAME)
+	if typ == unix.NFT_MSG_NEWCHAIN || typ == unix.NFT_MSG_DELCHAIN {
+		nameAt = unix.NFTA_CHAIN_NAME
+	}
+	var table, name string
 	attributes(data, func(typ uint16, data []byte) {
-		if typ == 1 || typ == 2 {
-			names[typ] = text(data)
+		switch typ {
+		case unix.NFTA_TABLE_NAME:
+			table = text(data)
+		case nameAt:
+			name = text(data)
 		}
 	})
-	if family != unix.NFPROTO_INET || names[1] != tableName {
+	if family != unix.NFPROTO_INET || table != tableName {
 		return Change{}, false
 	}
 	rank, what := 1, "table changed"
-	switch typ & 0xff {
+	switch typ {
 	case unix.NFT_MSG_DELTABLE:
 		rank, what = 9, "table deleted"
 	case unix.NFT_MSG_DELCHAIN:
-		rank, what = 8, "chain "+names[2]+" deleted"
+		rank, what = 8, "chain "+name+" deleted"
 	case unix.NFT_MSG_DELSET:
-		rank, what = 7, "set "+names[2]+" deleted"
+		rank, what = 7, "set "+name+" deleted"
 	case unix.NFT_MSG_DELRULE:
-		rank, what = 6, "rule of chain "+names[2]+" deleted"
+		rank, what = 6, "rule of chain "+name+" deleted"
 	case unix.NFT_MSG_NEWRULE:
-		rank, what = 5, "rule of chain "+names[2]+" added"
+		rank, what = 5, "rule of chain "+name+" added"
 	case unix.NFT_MSG_DELSETELEM:
-		rank, what = 4, "elements of set "+names[2]+" deleted"
+		rank, what = 4, "elements of set "+name+" deleted"
 	case unix.NFT_MSG_NEWSETELEM:
-		rank, what = 3, "elements of set "+names[2]+" added"
+		rank, what = 3, "elements of set "+name+" added"
 	case unix.NFT_MSG_NEWCHAIN:
-		rank, what = 2, "chain "+names[2]+" changed"
+		rank, what = 2, "chain "+name+" changed"
 	case unix.NFT_MSG_NEWSET:
-		rank, what = 2, "set "+names[2]+" changed"
+		rank, what = 2, "set "+name+" changed"
 	}
 	if rank > c.rank {
 		c.rank, c.what = rank, what
