@@ -72,7 +72,7 @@ fuzz: go ## fuzz each target for FUZZTIME (30s)
 	done
 
 lint: go ## gofmt, golangci-lint, govulncheck
-	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
 	@linter=bin/golangci-lint; there="$$($(GO) env GOPATH)/bin/golangci-lint"; want="version $(GOLANGCI_LINT:v%=%) "; \
 	if [[ "$$("$$there" --version 2>/dev/null || true)" == *"$$want"* ]]; then linter=$$there; fi; \
 	if [[ "$$($$linter --version 2>/dev/null || true)" != *"$$want"* ]]; then \
