@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -30,11 +31,17 @@ func (l *Lab) Login(ctx context.Context, from netip.Addr) (_ *Session, err error
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
 	config := l.config(Attack{User: AdminUser, Version: "SSH-2.0-OpenSSH_9.9"})
 	config.Auth = []ssh.AuthMethod{ssh.PublicKeys(l.keys.admin)}
 	c, channels, requests, err := ssh.NewClientConn(conn, l.Target(from).String(), config)
 	if !stop() && err == nil {
 		err = ctx.Err()
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		conn.Close()
@@ -53,20 +60,51 @@ func (l *Lab) Login(ctx context.Context, from netip.Addr) (_ *Session, err error
 }
 
 // Run runs a command and returns what it wrote to its standard output.
-func (s *Session) Run(command string) ([]byte, error) {
-	session, err := s.client.NewSession()
+func (s *Session) Run(ctx context.Context, command string) ([]byte, error) {
+	out, err := await(ctx, func() ([]byte, error) {
+		session, err := s.client.NewSession()
+		if err != nil {
+			return nil, err
+		}
+		defer session.Close()
+		return session.Output(command)
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("run %q over SSH: %w", command, err)
 	}
-	defer session.Close()
-	return session.Output(command)
+	return out, nil
 }
 
 // Alive asks sshd for a sign of life.
-func (s *Session) Alive() error {
-	_, _, err := s.client.SendRequest("keepalive@openssh.com", true, nil)
+func (s *Session) Alive(ctx context.Context) error {
+	_, err := await(ctx, func() (bool, error) {
+		ok, _, err := s.client.SendRequest("keepalive@openssh.com", true, nil)
+		return ok, err
+	})
 	return err
 }
 
-// Close ends the session.
+// Close ends the session. A second call does nothing.
 func (s *Session) Close() error { return s.close() }
+
+// await runs f, which knows no context, but waits no longer than ctx: a
+// connection that was cut by a ban does not end, it is silent. f then ends
+// when the session is closed.
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}

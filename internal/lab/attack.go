@@ -40,11 +40,13 @@ type Attack struct {
 	Method    Method
 	From      netip.Addr
 	User      string
-	Passwords []string // tried in turn on one connection
-	Keys      int      // 0 means 1
-	Text      string   // sent as it is, newlines and all
-	Version   string   // the client's identification; "": one of a common library
-	Conns     int      // how many connections; 0 means 1
+	Passwords []string      // tried in turn on one connection; with Options.PAM and Password at most three
+	Keys      int           // 0 means 1
+	Text      string        // sent as it is, newlines and all
+	Version   string        // the client's identification; "": one of a common library
+	Conns     int           // how many connections; 0 means 1
+	Abort     bool          // ends connections by a reset
+	Patience  time.Duration // for how long it waits on a connection; 0: 30 s
 }
 
 // Result is the ground truth: what the attacker did and saw.
@@ -72,8 +74,12 @@ type Conn struct {
 	Err      error // what the attacker saw in the end: a refusal, a reset, a timeout; nil where it left by itself
 }
 
-// dialTimeout is when an attacker gives up on a host that does not answer: banned.
-const dialTimeout = 3 * time.Second
+const (
+	// dialTimeout is when one gives up on a host that does not answer: banned.
+	dialTimeout = 3 * time.Second
+	// patience is for a connection that was cut by a ban, of which nobody tells.
+	patience = 30 * time.Second
+)
 
 // clientVersion is what an attacker calls itself.
 const clientVersion = "SSH-2.0-libssh_0.9.6"
@@ -132,6 +138,17 @@ func (l *Lab) attackOnce(ctx context.Context, a Attack) (c Conn, err error) {
 		return c, ctx.Err()
 	}
 	defer conn.Close()
+	if a.Patience == 0 {
+		a.Patience = patience
+	}
+	if err := conn.SetDeadline(time.Now().Add(a.Patience)); err != nil {
+		return c, err
+	}
+	if a.Abort {
+		if err := conn.SetLinger(0); err != nil {
+			return c, err
+		}
+	}
 	// When ctx ends, whoever waits on the connection must see it.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c.Port = conn.LocalAddr().(*net.TCPAddr).AddrPort().Port()

@@ -5,20 +5,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
 	// ErrNotRoot says that the lab cannot be built by this user.
-	ErrNotRoot = errors.New("the lab needs root, to make namespaces")
+	ErrNotRoot = errors.New("the lab needs root (CAP_SYS_ADMIN), to make namespaces")
 	// ErrNoSSHD says that there is no sshd to run.
 	ErrNoSSHD = errors.New("the lab needs sshd (package openssh-server)")
 )
 
-// Available reports why a lab cannot be built here: ErrNotRoot, ErrNoSSHD, or
-// nil. The empty path means that no sshd is asked for; see FindSSHD.
+// Available reports why a lab cannot be built here: ErrNotRoot, ErrNoSSHD,
+// another error, or nil. The empty path means that no sshd is asked for; see FindSSHD.
 func Available(sshd string) error {
-	if os.Geteuid() != 0 {
+	// Tried, not guessed from the user: root in a container often may not.
+	err := onOwnThread(func() error { return unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS) })
+	if errors.Is(err, unix.EPERM) {
 		return ErrNotRoot
+	}
+	if err != nil {
+		return fmt.Errorf("make namespaces: %w", err)
 	}
 	if sshd == "" {
 		return nil

@@ -26,6 +26,7 @@ type Options struct {
 	SSHDOptions    []string      // "Name=value", stronger than all of ours
 	LogLevel       string        // sshd's; "": INFO
 	LogFormat      LogFormat     // of the log's lines
+	Repeated       bool          // write "message repeated N times", as Ubuntu's rsyslog does
 	PAM            bool          // UsePAM, with pam_unix alone; also allows keyboard-interactive
 	Penalties      bool          // leave PerSourcePenalties (OpenSSH 9.8 and later) on
 	LoginGraceTime time.Duration // whole seconds; 0: 20 s
@@ -35,7 +36,9 @@ type Options struct {
 //
 // With Options.SSHDRoot sshd sees the /usr of that folder, so that any release
 // can be run: it must hold sshd with all libraries it needs, libc included, and
-// a shell, as unpacked packages do.
+// a shell, as a distribution's packages do when they are unpacked (dpkg-deb -x)
+// into one folder; where they still have /lib, /bin and /sbin beside /usr, these
+// must be merged into it.
 type Lab struct {
 	*Network
 	LogPath string // what the host's syslog writes: auth.log
@@ -150,7 +153,7 @@ func (l *Lab) moveIn(o Options) (err error) {
 	if l.keys, err = newKeys(); err != nil {
 		return fmt.Errorf("make the keys: %w", err)
 	}
-	if l.syslog, err = listenSyslog("/dev/log", l.log, o.LogFormat); err != nil {
+	if l.syslog, err = listenSyslog("/dev/log", l.log, o.LogFormat, o.Repeated); err != nil {
 		return fmt.Errorf("listen on the host's /dev/log: %w", err)
 	}
 	return nil
@@ -218,7 +221,15 @@ func (l *Lab) Settle(ctx context.Context) error {
 	return l.syslog.flush(ctx)
 }
 
-// Close ends everything. A second call does nothing.
+// Log returns the whole log, once sshd has settled.
+func (l *Lab) Log(ctx context.Context) ([]byte, error) {
+	if err := l.Settle(ctx); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(l.LogPath)
+}
+
+// Close ends everything; nothing else may be called meanwhile or afterwards. A second call does nothing.
 func (l *Lab) Close() error {
 	var errs []error
 	if l.server != nil {

@@ -50,10 +50,7 @@ func settled(t *testing.T, l *Lab) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := l.Settle(ctx); err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.ReadFile(l.LogPath)
+	log, err := l.Log(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +68,11 @@ func TestLab(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := s.Run("echo hello")
+		out, err := s.Run(t.Context(), "echo hello")
 		if got := string(out); err != nil || got != "hello\n" {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if err := s.Alive(); err != nil {
+		if err := s.Alive(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := s.Close(); err != nil {
@@ -179,13 +176,13 @@ func TestHeldSession(t *testing.T) {
 	if got, want := strings.Count(log, "]: Connection closed by "), 20; got != want {
 		t.Errorf("%d connections in the log, want %d", got, want)
 	}
-	if err := s.Alive(); err != nil {
+	if err := s.Alive(t.Context()); err != nil {
 		t.Errorf("the session is dead: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := s.Alive(); err == nil {
+	if err := s.Alive(t.Context()); err == nil {
 		t.Error("the session outlives the lab")
 	}
 	if err := l.Close(); err != nil {

@@ -86,6 +86,8 @@ func Repertoire(first netip.Addr, o Options) []Attack {
 	add(Attack{Method: PublicKey, User: "root", Keys: 10})
 	add(Attack{Method: None, User: "root"})
 	add(Attack{Method: None, User: "ubuntu"})
+	add(Attack{Method: None, User: "root", Abort: true})
+	add(Attack{Method: Password, User: "root", Passwords: []string{"a", "b"}, Abort: true})
 	for _, user := range HostileUsers() {
 		add(Attack{Method: Password, User: user, Passwords: []string{"x"}})
 		add(Attack{Method: None, User: user})
@@ -97,6 +99,14 @@ func Repertoire(first netip.Addr, o Options) []Attack {
 	add(Attack{Method: Silent})
 	add(Attack{Method: Scan})
 	add(Attack{Method: Scan, Version: "SSH-2.0-OpenSSH_9.2p1 from " + b + " port 22"})
+	add(Attack{
+		Method: Password, Passwords: strings.Fields("a b c d e f g h"),
+		User: cutBehind("Disconnecting invalid user ", " "+b+" port 22: Too many authentication failures [preauth]"),
+	})
+	add(Attack{
+		Method: None, Abort: true,
+		User: cutBehind("Connection reset by invalid user ", " "+b+" port 22 [preauth]"),
+	})
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: " + b + "\r\n\r\n",
 		"GET / HTTP/1.1 from " + b + " port 1\r\n",

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -31,7 +32,11 @@ type syslog struct {
 	self   *net.UnixConn // our own end, for flush
 	file   *os.File
 	format LogFormat
+	repeat bool // see Options.Repeated
 	done   chan error
+
+	last    []byte // with repeat: the last message, without its envelope
+	repeats int    // how often it came again since
 
 	mu      sync.Mutex
 	flushes map[string]chan struct{}
@@ -42,7 +47,7 @@ type syslog struct {
 const flushMark = "flush "
 
 // listenSyslog makes the socket at path, in the calling thread's namespaces.
-func listenSyslog(path string, file *os.File, format LogFormat) (*syslog, error) {
+func listenSyslog(path string, file *os.File, format LogFormat, repeat bool) (*syslog, error) {
 	addr := &net.UnixAddr{Name: path, Net: "unixgram"}
 	conn, err := net.ListenUnixgram("unixgram", addr)
 	if err != nil {
@@ -58,7 +63,7 @@ func listenSyslog(path string, file *os.File, format LogFormat) (*syslog, error)
 		return nil, err
 	}
 	s := &syslog{
-		conn: conn, self: self, file: file, format: format,
+		conn: conn, self: self, file: file, format: format, repeat: repeat,
 		done: make(chan error, 1), flushes: map[string]chan struct{}{},
 	}
 	go func() { s.done <- s.serve() }()
@@ -67,7 +72,6 @@ func listenSyslog(path string, file *os.File, format LogFormat) (*syslog, error)
 
 func (s *syslog) serve() error {
 	in := make([]byte, 64<<10)
-	var out []byte
 	for {
 		n, err := s.conn.Read(in)
 		if errors.Is(err, net.ErrClosed) {
@@ -76,18 +80,54 @@ func (s *syslog) serve() error {
 		if err != nil {
 			return fmt.Errorf("read /dev/log: %w", err)
 		}
-		if bytes.HasPrefix(in[:n], []byte(flushMark)) {
-			s.flushed(string(in[:n]))
+		if mark := string(in[:n]); strings.HasPrefix(mark, flushMark) {
+			if err := s.writeRepeats(); err != nil {
+				return err
+			}
+			s.flushed(mark)
 			continue
 		}
-		var ok bool
-		if out, ok = appendLine(out[:0], in[:n], time.Now(), s.format); !ok {
+		message, ok := unwrap(in[:n])
+		if !ok {
 			continue
 		}
-		if _, err := s.file.Write(out); err != nil {
-			return fmt.Errorf("write the lab's log: %w", err)
+		if s.repeat && bytes.Equal(message, s.last) {
+			s.repeats++
+			continue
+		}
+		if err := s.writeRepeats(); err != nil {
+			return err
+		}
+		if err := s.write(message); err != nil {
+			return err
+		}
+		if s.repeat {
+			s.last = append(s.last[:0], message...)
 		}
 	}
+}
+
+// write writes one message.
+func (s *syslog) write(message []byte) error {
+	if _, err := s.file.Write(appendLine(nil, message, time.Now(), s.format)); err != nil {
+		return fmt.Errorf("write the lab's log: %w", err)
+	}
+	return nil
+}
+
+// writeRepeats tells of the repetitions that were held back: one as it is,
+// more as a number.
+func (s *syslog) writeRepeats() error {
+	message := s.last
+	if s.repeats > 1 {
+		tag, text, _ := bytes.Cut(s.last, []byte(":"))
+		message = fmt.Appendf(nil, "%s: message repeated %d times: [%s]", tag, s.repeats, text)
+	}
+	if s.repeats == 0 {
+		return nil
+	}
+	s.repeats = 0
+	return s.write(message)
 }
 
 // flush returns when everything that was sent to /dev/log before is in the file.
@@ -126,25 +166,29 @@ func (s *syslog) close() error {
 	return err
 }
 
-// appendLine appends the log line that rsyslog makes of a datagram of libc's
-// syslog(3), "<PRI>Mmm dd hh:mm:ss TAG: text". It reports false for what does
-// not belong into auth.log. As rsyslog's imuxsock does by default, it takes
-// the time of receipt, and escapes control characters as #ooo.
-func appendLine(dst, datagram []byte, now time.Time, format LogFormat) ([]byte, bool) {
-	end := bytes.IndexByte(datagram, '>')
-	if end < 2 || datagram[0] != '<' {
-		return dst, false
+// unwrap returns the "TAG: text" of a datagram of libc's syslog(3),
+// "<PRI>Mmm dd hh:mm:ss TAG: text". It reports false for what does not belong
+// into auth.log.
+func unwrap(datagram []byte) ([]byte, bool) {
+	priority, rest, ok := bytes.Cut(datagram, []byte(">"))
+	if !ok || len(priority) == 0 || priority[0] != '<' {
+		return nil, false
 	}
-	priority, err := strconv.Atoi(string(datagram[1:end]))
-	if facility := priority >> 3; err != nil || facility != 4 && facility != 10 {
-		return dst, false
+	n, err := strconv.Atoi(string(priority[1:]))
+	if facility := n >> 3; err != nil || facility != 4 && facility != 10 {
+		return nil, false
 	}
-	rest := datagram[end+1:]
 	if len(rest) > len(time.Stamp) && rest[len(time.Stamp)] == ' ' {
 		if _, err := time.Parse(time.Stamp, string(rest[:len(time.Stamp)])); err == nil {
 			rest = rest[len(time.Stamp)+1:]
 		}
 	}
+	return bytes.TrimRight(rest, "\x00\n"), true
+}
+
+// appendLine appends a message's log line. As rsyslog's imuxsock does by
+// default, it takes the time of receipt, and escapes control characters as #ooo.
+func appendLine(dst, message []byte, now time.Time, format LogFormat) []byte {
 	switch format {
 	case ISO:
 		dst = now.AppendFormat(dst, "2006-01-02T15:04:05.000000-07:00")
@@ -154,12 +198,12 @@ func appendLine(dst, datagram []byte, now time.Time, format LogFormat) ([]byte, 
 	dst = append(dst, ' ')
 	dst = append(dst, hostname...)
 	dst = append(dst, ' ')
-	for _, c := range bytes.TrimRight(rest, "\x00\n") {
+	for _, c := range message {
 		if c < ' ' || c == 0x7f {
 			dst = append(dst, '#', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
 			continue
 		}
 		dst = append(dst, c)
 	}
-	return append(dst, '\n'), true
+	return append(dst, '\n')
 }
