@@ -41,6 +41,9 @@ func Parse(msg []byte, ev *Event) bool {
 		}
 		ev.Kind = f.kind
 		if match(f.shape, rest, cut, ev) {
+			if ev.Kind == None {
+				*ev = Event{Repeat: ev.Repeat}
+			}
 			return ev.Kind != None
 		}
 		if cut && f.kind != None {

@@ -64,31 +64,55 @@ func frontPeer(b []byte) (p peer, rest []byte, ok bool) {
 // backPeer takes "A[ port P]" off the end of b; what precedes is left without
 // the space between.
 func backPeer(b []byte) (before []byte, p peer, ok bool) {
-	before, token := cutLastToken(b)
-	if len(token) <= 5 && len(token) > 0 && token[0] >= '0' && token[0] <= '9' {
-		rest, found := cutSuffix(before, " port")
-		if found {
-			port, isPort := parseUint(token, 65535)
-			before, token = cutLastToken(rest)
-			a, isAddr := parsePeerAddr(token)
-			return before, peer{a, uint16(port)}, isPort && isAddr
-		}
+	before, token, port, ok := backToken(b)
+	if !ok {
+		return before, peer{}, false
 	}
 	a, ok := parsePeerAddr(token)
-	return before, peer{a, 0}, ok
+	return before, peer{a, port}, ok
 }
 
-// nameFrom reads "U from A[ port P]", all of b. It is trusted only in a message
-// that is whole.
+// backToken takes "TOKEN[ port P]" off the end of b.
+func backToken(b []byte) (before, token []byte, port uint16, ok bool) {
+	before, token = cutLastToken(b)
+	if rest, found := cutSuffix(before, " port"); found {
+		n, isPort := parseUint(token, 65535)
+		before, token = cutLastToken(rest)
+		return before, token, uint16(n), isPort
+	}
+	return before, token, 0, true
+}
+
+// isHostName tells what UseDNS may have put in a peer's place. It is never
+// resolved: who answers for a name is not who connected.
+func isHostName(b []byte) bool {
+	letters := 0
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			letters++
+		case c >= '0' && c <= '9', c == '.', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return letters > 0
+}
+
+// nameFrom reads "U from A[ port P]", all of b; A may be a host name. It is
+// trusted only in a message that is whole.
 func nameFrom(b []byte, ev *Event) bool {
-	before, p, ok := backPeer(b)
+	before, token, port, ok := backToken(b)
 	if !ok {
 		return false
 	}
 	if ev.User, ok = cutSuffix(before, " from"); !ok {
 		return false
 	}
-	p.name(ev)
+	if ev.Addr, ok = parsePeerAddr(token); !ok && !isHostName(token) {
+		return false
+	}
+	ev.Port = port
 	return true
 }
 
