@@ -126,6 +126,8 @@ func journalctl(ctx context.Context, o Options, args ...string) ([]byte, error) 
 		return nil, fmt.Errorf("journald: %w", errUnreadable)
 	case err != nil:
 		return nil, fmt.Errorf("journald: %w", err)
+	case strings.Contains(complaint, "No journal files were found"): // early at boot
+		return nil, nil
 	case waitErr != nil && complaint != "": // without one, only nothing was found
 		return nil, fmt.Errorf("journald: %w", waitErr)
 	}
