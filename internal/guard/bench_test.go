@@ -43,7 +43,9 @@ func benchLines(n, sources int) []sshlog.Line {
 		case 8:
 			say("Unable to negotiate with %v port %d: no matching host key type found. Their offer: ssh-rsa,ssh-dss [preauth]", addr, port)
 		case 9:
-			say("Accepted publickey for deploy from 198.51.100.%d port %d ssh2: ED25519 SHA256:uNiVztksCsDhcc0u9e8BrZYxfBNmBR3YEOBeXoNTeRA", rng.IntN(9), port)
+			host := rng.IntN(9)
+			say("Accepted publickey for deploy from 198.51.100.%d port %d ssh2: ED25519 SHA256:uNiVztksCsDhcc0u9e8BrZYxfBNmBR3YEOBeXoNTeRA", host, port)
+			say("Disconnected from user deploy 198.51.100.%d port %d", host, port)
 		}
 	}
 	return lines

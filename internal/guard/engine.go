@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -43,6 +44,7 @@ type Engine struct {
 	names    names
 	bans     bans
 	noticed  map[noticeKey]int64 // when, milliseconds
+	forgot   int64               // milliseconds; when noticed was last swept
 
 	now     int64 // nanoseconds
 	swept   int64 // milliseconds
@@ -170,8 +172,7 @@ func (e *Engine) Never(p netip.Prefix) (netip.Prefix, bool) {
 
 // Session returns somebody logged in from within p, if there is one.
 func (e *Engine) Session(p netip.Prefix) (netip.AddrPort, bool) {
-	peer, s := e.sessions.live(canonical(p), e.now/1e6)
-	return peer, s != nil
+	return e.sessions.live(canonical(p), e.now/1e6)
 }
 
 // Forgive lifts the ban of p, if it began before at, and forgets what was counted
@@ -568,8 +569,8 @@ func (e *Engine) protected(p netip.Prefix, ms int64) string {
 		return by.String() + " is never banned"
 	}
 	if e.judge.SpareLive {
-		if peer, s := e.sessions.live(p, ms); s != nil {
-			return s.user + " is logged in from " + peer.String()
+		if peer, ok := e.sessions.live(p, ms); ok {
+			return e.sessions.by[peer].user + " is logged in from " + peer.String()
 		}
 	}
 	return ""
@@ -632,16 +633,13 @@ func (e *Engine) noticeOnce(kind string, a netip.Addr, user, format string, args
 	if last, ok := e.noticed[k]; ok && ms-last < noticeEvery && ms >= last {
 		return
 	}
+	if ms-e.forgot >= noticeEvery || ms < e.forgot {
+		e.forgot = ms
+		maps.DeleteFunc(e.noticed, func(_ noticeKey, last int64) bool { return ms-last >= noticeEvery || ms < last })
+	}
 	if len(e.noticed) >= maxNoticed {
-		for k, last := range e.noticed {
-			if ms-last >= noticeEvery || ms < last {
-				delete(e.noticed, k)
-			}
-		}
-		if len(e.noticed) >= maxNoticed {
-			e.stats.NoticesDropped++
-			return
-		}
+		e.stats.NoticesDropped++
+		return
 	}
 	e.noticed[k] = ms
 	e.out.Notices = append(e.out.Notices, Notice{Kind: kind, Addr: a, User: user, Text: fmt.Sprintf(format, args...)})

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"sekisho/internal/sshlog"
@@ -33,12 +34,13 @@ type session struct {
 // grow them; at the bound an ended one goes first, then the oldest of a few.
 type sessions struct {
 	by    map[netip.AddrPort]session
-	conns map[key]netip.AddrPort // by connection: the last line, of PAM, names no peer
+	ports map[netip.Addr][]uint16 // the keys of by, for looking at one address
+	conns map[key]netip.AddrPort  // by connection: the last line, of PAM, names no peer
 	alive func(netip.AddrPort) bool
 }
 
 func newSessions() sessions {
-	return sessions{by: map[netip.AddrPort]session{}, conns: map[key]netip.AddrPort{}}
+	return sessions{by: map[netip.AddrPort]session{}, ports: map[netip.Addr][]uint16{}, conns: map[key]netip.AddrPort{}}
 }
 
 // has reports whether c's peer has a session, or had one a moment ago.
@@ -51,12 +53,12 @@ func (ss *sessions) has(c *conn) bool {
 }
 
 func (ss *sessions) begin(peer netip.AddrPort, s session) {
-	if old, ok := ss.by[peer]; ok {
-		delete(ss.conns, old.conn)
-	} else if len(ss.by) >= maxSessions {
+	ss.drop(peer)
+	if len(ss.by) >= maxSessions {
 		ss.evict(s.since)
 	}
 	ss.by[peer] = s
+	ss.ports[peer.Addr()] = append(ss.ports[peer.Addr()], peer.Port())
 	if s.conn != (key{}) {
 		ss.conns[s.conn] = peer
 	}
@@ -80,8 +82,20 @@ func (ss *sessions) evict(ms int64) {
 }
 
 func (ss *sessions) drop(peer netip.AddrPort) {
-	delete(ss.conns, ss.by[peer].conn)
+	s, ok := ss.by[peer]
+	if !ok {
+		return
+	}
 	delete(ss.by, peer)
+	if ss.conns[s.conn] == peer {
+		delete(ss.conns, s.conn)
+	}
+	a := peer.Addr()
+	ports := ss.ports[a]
+	ports = slices.Delete(ports, slices.Index(ports, peer.Port()), slices.Index(ports, peer.Port())+1)
+	if ss.ports[a] = ports; len(ports) == 0 {
+		delete(ss.ports, a)
+	}
 }
 
 // end notes that a session is over.
@@ -108,26 +122,37 @@ func (ss *sessions) sweep(ms int64) {
 	}
 }
 
-// live returns a session within p that lasts at ms.
-func (ss *sessions) live(p netip.Prefix, ms int64) (netip.AddrPort, *session) {
-	if len(ss.by) == 0 {
-		return netip.AddrPort{}, nil
-	}
-	for peer, s := range ss.by {
-		if s.ended != 0 || !p.Contains(peer.Addr()) {
-			continue
-		}
-		switch {
-		case ss.alive != nil:
-			if ss.alive(peer) {
-				return peer, &s
+// live returns the peer of a session within p that lasts at ms.
+func (ss *sessions) live(p netip.Prefix, ms int64) (netip.AddrPort, bool) {
+	if p.IsSingleIP() {
+		for _, port := range ss.ports[p.Addr()] {
+			if peer := netip.AddrPortFrom(p.Addr(), port); ss.lasts(peer, ms) {
+				return peer, true
 			}
-			ss.end(peer, ms)
-		case !s.adopted && ms-s.since < sessionTrust:
-			return peer, &s
+		}
+		return netip.AddrPort{}, false
+	}
+	for peer := range ss.by {
+		if p.Contains(peer.Addr()) && ss.lasts(peer, ms) {
+			return peer, true
 		}
 	}
-	return netip.AddrPort{}, nil
+	return netip.AddrPort{}, false
+}
+
+// lasts reports whether a session is on at ms.
+func (ss *sessions) lasts(peer netip.AddrPort, ms int64) bool {
+	s := ss.by[peer]
+	switch {
+	case s.ended != 0:
+		return false
+	case ss.alive == nil:
+		return !s.adopted && ms-s.since < sessionTrust
+	case ss.alive(peer):
+		return true
+	}
+	ss.end(peer, ms)
+	return false
 }
 
 // friend is a source from which somebody has logged in. Friends are counted in a
