@@ -67,13 +67,21 @@ func (n namespace) do(t testing.TB, f func() error) {
 }
 
 // run runs a command inside of n and returns what it wrote.
-func (n namespace) run(t testing.TB, name string, args ...string) (out string) {
+func (n namespace) run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	return n.feed(t, "", name, args...)
+}
+
+// feed is run with a standard input.
+func (n namespace) feed(t testing.TB, in, name string, args ...string) (out string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		t.Skipf("LEFT OUT: needs the command %s", name)
 	}
 	n.do(t, func() error {
-		b, err := exec.Command(name, args...).CombinedOutput()
+		cmd := exec.Command(name, args...)
+		cmd.Stdin = strings.NewReader(in)
+		b, err := cmd.CombinedOutput()
 		if out = string(b); err != nil {
 			return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
 		}
