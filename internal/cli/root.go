@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -95,6 +96,17 @@ func newRoot(g *globals) *cobra.Command {
 		Long:          "Sekisho stands in front of SSH: it reads what sshd says, and bans who attacks it, in the kernel, within a millisecond.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := "see 'sekisho --help'"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean 'sekisho " + near[0] + "'?"
+			}
+			return &exitError{exitUsage, withHint(fmt.Errorf("there is no command %q", args[0]), hint)}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			g.configSet = cmd.Flags().Changed("config")
 		},
@@ -108,6 +120,15 @@ func newRoot(g *globals) *cobra.Command {
 	flags.StringVar(&g.socket, "socket", defaultSocket, "the daemon's control `SOCKET`")
 	flags.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
+		runCommand(g),
+		statusCommand(g),
+		bansCommand(g),
+		banCommand(g),
+		unbanCommand(g),
+		whyCommand(g),
+		reloadCommand(g),
+		explainCommand(g),
+		labCommand(g),
 		configCommand(g),
 		versionCommand(g),
 	)

@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/config"
+	"sekisho/internal/daemon"
+)
+
+func bansCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "bans",
+		Short: "List the bans in force",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var bans []daemon.Ban
+			if err := newClient(g).get(cmd.Context(), "bans", nil, &bans); err != nil {
+				return err
+			}
+			u := newUI(g)
+			if g.json {
+				for _, b := range bans {
+					if err := u.json(b); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			if len(bans) == 0 {
+				u.line("nobody is banned")
+				return nil
+			}
+			now := time.Now()
+			rows := [][]string{{"PREFIX", "LEFT", "ATTEMPTS", "BANS", "CAUSE", "REASON"}}
+			for _, b := range bans {
+				rows = append(rows, []string{hostOrPrefix(b.Prefix), left(b, now), fmt.Sprint(b.Attempts), fmt.Sprint(b.Count), b.Cause, sanitize(b.Reason)})
+			}
+			u.table(rows)
+			return nil
+		},
+	}
+}
+
+func banCommand(g *globals) *cobra.Command {
+	var duration, reason string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "ban ADDR",
+		Short: "Ban an address or a prefix by hand",
+		Example: `  sekisho ban 203.0.113.7
+  sekisho ban 203.0.113.0/24 --for 7d --reason "scans us"
+  sekisho ban 2001:db8::/48 --for forever`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := parsePrefix(args[0])
+			if err != nil {
+				return err
+			}
+			q := daemon.BanRequest{Prefix: p, Reason: reason, Force: force}
+			switch duration {
+			case "":
+			case "forever":
+				q.For = -1
+			default:
+				if q.For, err = config.ParseDuration(duration); err != nil || q.For <= 0 {
+					return &exitError{exitUsage, withHint(fmt.Errorf("%q is not a duration", duration), "for example 30m, 12h, 7d, or forever")}
+				}
+			}
+			var ban daemon.Ban
+			if err := newClient(g).post(cmd.Context(), "ban", q, &ban); err != nil {
+				return err
+			}
+			u := newUI(g)
+			if g.json {
+				return u.json(ban)
+			}
+			u.line(fmt.Sprintf("%s is banned (%s left)", hostOrPrefix(ban.Prefix), left(ban, time.Now())))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&duration, "for", "", "how long, for example 30m, 7d or forever (default: guard.ban_time)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks later")
+	cmd.Flags().BoolVar(&force, "force", false, "also where somebody is logged in from there")
+	return cmd
+}
+
+func unbanCommand(g *globals) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "unban ADDR | --all",
+		Short: "Lift bans",
+		Long:  "Lift every ban that touches an address or a prefix, and forget what was counted there.",
+		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := daemon.UnbanRequest{All: all}
+			if all == (len(args) == 1) {
+				return &exitError{exitUsage, withHint(fmt.Errorf("give one address or --all"), "see `sekisho bans`")}
+			}
+			if !all {
+				p, err := parsePrefix(args[0])
+				if err != nil {
+					return err
+				}
+				q.Prefix = p
+			}
+			var reply daemon.UnbanReply
+			if err := newClient(g).post(cmd.Context(), "unban", q, &reply); err != nil {
+				return err
+			}
+			u := newUI(g)
+			if g.json {
+				return u.json(reply)
+			}
+			switch n := len(reply.Lifted); {
+			case n == 0 && all:
+				u.line("nobody was banned")
+			case n == 0:
+				u.line(args[0] + " was not banned; what was counted is forgotten")
+			case n <= 10:
+				for _, b := range reply.Lifted {
+					u.line(hostOrPrefix(b.Prefix) + " is no longer banned")
+				}
+			default:
+				u.line(fmt.Sprintf("%d bans lifted", n))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "lift every ban")
+	return cmd
+}
+
+// parsePrefix reads an address or a prefix given on the command line.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, &exitError{exitUsage, withHint(fmt.Errorf("%q is not an address", s), "for example 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64")}
+	}
+	if p != p.Masked() {
+		return p, &exitError{exitUsage, withHint(fmt.Errorf("%s has bits set behind its length", p), "did you mean "+p.Masked().String()+"?")}
+	}
+	return p, nil
+}
+
+// left is how much of a ban is left.
+func left(b daemon.Ban, now time.Time) string {
+	if b.Until == nil {
+		return "for ever"
+	}
+	return shortDuration(b.Until.Sub(now))
+}
+
+// shortDuration is a duration as people say it: its two largest units.
+func shortDuration(d time.Duration) string {
+	d = d.Round(time.Second)
+	switch {
+	case d < 0:
+		return "0s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+// hostOrPrefix leaves the length off a single host.
+func hostOrPrefix(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}

@@ -1,0 +1,275 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"sekisho/internal/guard"
+	"sekisho/internal/lease"
+	"sekisho/internal/sshlog"
+)
+
+// The summary's bounds: a log of any length and hostility takes no more.
+const (
+	maxSources  = 100_000 // distinct sources that are told apart
+	maxBans     = 50_000  // would-be bans that are kept
+	maxUnknown  = 200     // distinct unknown messages
+	shownBans   = 25
+	shownOthers = 15
+)
+
+// summary is what explain tells people at the end.
+type summary struct {
+	policy    guard.Policy
+	sshd      int64
+	from, to  int64 // Unix nanoseconds
+	kinds     map[string]*kindSum
+	byKind    [256][8]*kindSum // the same, found without hashing: kind, method
+	attempts  int64
+	sources   map[netip.Addr]int // attempts
+	crowded   bool               // there were more sources than are told apart
+	logins    map[netip.Addr]int
+	bans      []lease.Lease
+	moreBans  int
+	notices   map[string]int
+	unknown   map[string]*unknownSum
+	moreKinds int64 // unknown messages past the bound
+	bare      int64
+}
+
+type kindSum struct {
+	word            string
+	lines, attempts int64
+}
+
+type unknownSum struct {
+	example string
+	lines   int64
+}
+
+func newSummary(p guard.Policy) *summary {
+	return &summary{
+		policy: p, kinds: map[string]*kindSum{}, sources: map[netip.Addr]int{}, logins: map[netip.Addr]int{},
+		notices: map[string]int{}, unknown: map[string]*unknownSum{},
+	}
+}
+
+func (s *summary) add(l *sshlog.Line, out *guard.Outcome) {
+	s.sshd++
+	if l.Time != 0 {
+		if s.from == 0 {
+			s.from = l.Time
+		}
+		s.to = max(s.to, l.Time)
+	}
+	if l.Bare {
+		s.bare++
+	}
+	ev := &out.Event
+	if ev.Kind == sshlog.None {
+		return
+	}
+	sum := s.byKind[ev.Kind][ev.Method&7]
+	if sum == nil {
+		word := ev.Word()
+		if sum = s.kinds[word]; sum == nil {
+			sum = &kindSum{word: word}
+			s.kinds[word] = sum
+		}
+		s.byKind[ev.Kind][ev.Method&7] = sum
+	}
+	sum.lines++
+	sum.attempts += int64(out.Attempts)
+	if out.Attempts > 0 {
+		s.attempts += int64(out.Attempts)
+		if n, ok := s.sources[out.Addr]; ok || len(s.sources) < maxSources {
+			s.sources[out.Addr] = n + out.Attempts
+		} else {
+			s.crowded = true
+		}
+	}
+	switch ev.Kind {
+	case sshlog.Accepted:
+		if len(s.logins) < maxSources {
+			s.logins[out.Addr]++
+		}
+	case sshlog.Unknown:
+		s.addUnknown(l.Message)
+	}
+	for _, b := range out.Bans {
+		if len(s.bans) < maxBans {
+			s.bans = append(s.bans, b)
+		} else {
+			s.moreBans++
+		}
+	}
+	for _, n := range out.Notices {
+		s.notices[n.Kind]++
+	}
+}
+
+// addUnknown groups unknown messages by their shape: digits do not count.
+func (s *summary) addUnknown(message []byte) {
+	if len(message) > 160 {
+		message = message[:160]
+	}
+	shape := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return '#'
+		}
+		return r
+	}, string(message))
+	if sum := s.unknown[shape]; sum != nil {
+		sum.lines++
+		return
+	}
+	if len(s.unknown) >= maxUnknown {
+		s.moreKinds++
+		return
+	}
+	s.unknown[shape] = &unknownSum{example: string(message), lines: 1}
+}
+
+// print writes the summary.
+func (s *summary) print(u *ui, read, dropped int64) {
+	rows := [][]string{{"lines", fmt.Sprintf("%s read, %s of sshd", grouped(read), grouped(s.sshd))}}
+	if dropped > 0 {
+		rows = append(rows, []string{"too long", grouped(dropped) + " lines over the limit, not looked at"})
+	}
+	if s.from != 0 {
+		rows = append(rows, []string{"from, to", when(s.from) + "  " + when(s.to)})
+	}
+	sources := grouped(int64(len(s.sources)))
+	if s.crowded {
+		sources = "more than " + sources
+	}
+	rows = append(rows,
+		[]string{"attempts", fmt.Sprintf("%s from %s sources", grouped(s.attempts), sources)},
+		[]string{"judged as", fmt.Sprintf("mode %s, %d attempts in %s, then %s", s.policy.Mode, s.policy.MaxRetry, shortDuration(s.policy.FindTime), shortDuration(s.policy.BanTime))},
+		[]string{"would ban", fmt.Sprintf("%s times", grouped(int64(len(s.bans)+s.moreBans)))})
+	u.table(rows)
+	if s.sshd == 0 && read > 0 {
+		u.line("")
+		u.line("No line is sshd's. If this is what sshd -E or -e wrote (no date, no program), try --bare.")
+	}
+	s.printKinds(u)
+	s.printBans(u)
+	s.printTop(u)
+	s.printUnknown(u)
+	if s.bare > 0 {
+		u.line("")
+		u.warn(fmt.Sprintf("%s lines have no envelope: a client can forge such lines, so none was counted", grouped(s.bare)), "have sshd log to syslog or the journal (no -E, no -e)")
+	}
+}
+
+func (s *summary) printKinds(u *ui) {
+	if len(s.kinds) == 0 {
+		return
+	}
+	kinds := make([]*kindSum, 0, len(s.kinds))
+	for _, k := range s.kinds {
+		kinds = append(kinds, k)
+	}
+	slices.SortFunc(kinds, func(a, b *kindSum) int {
+		return cmp.Or(cmp.Compare(b.lines, a.lines), strings.Compare(a.word, b.word))
+	})
+	rows := [][]string{{"EVENT", "LINES", "ATTEMPTS"}}
+	for _, k := range kinds {
+		rows = append(rows, []string{k.word, grouped(k.lines), grouped(k.attempts)})
+	}
+	u.line("")
+	u.table(rows)
+}
+
+func (s *summary) printBans(u *ui) {
+	if len(s.bans) == 0 {
+		return
+	}
+	rows := [][]string{{"WOULD BAN", "FROM", "UNTIL", "ATTEMPTS", "CAUSE"}}
+	for _, b := range s.bans[:min(shownBans, len(s.bans))] {
+		until := "for ever"
+		if !b.Until.IsZero() {
+			until = b.Until.Format("2006-01-02 15:04:05")
+		}
+		rows = append(rows, []string{hostOrPrefix(b.Prefix), b.From.Format("2006-01-02 15:04:05"), until, fmt.Sprint(b.Attempts), b.Cause})
+	}
+	u.line("")
+	u.table(rows)
+	if more := len(s.bans) + s.moreBans - shownBans; more > 0 {
+		u.line(fmt.Sprintf("... and %s more: see all with --json --bans", grouped(int64(more))))
+	}
+	var both []string
+	banned, lengths := map[netip.Prefix]bool{}, map[int]bool{}
+	for _, b := range s.bans {
+		banned[b.Prefix], lengths[b.Prefix.Bits()] = true, true
+	}
+	for addr, n := range s.logins {
+		for bits := range lengths {
+			if p, err := addr.Prefix(bits); err == nil && banned[p] {
+				both = append(both, fmt.Sprintf("%s (%d logins)", addr, n))
+				break
+			}
+		}
+	}
+	if len(both) > 0 {
+		slices.Sort(both)
+		u.line("")
+		u.warn("would have been banned, but also logged in: likely a person who mistyped", "put them into admins or guard.ignore if you know them: "+strings.Join(both[:min(len(both), shownOthers)], ", "))
+	}
+}
+
+func (s *summary) printTop(u *ui) {
+	if len(s.sources) == 0 {
+		return
+	}
+	top := make([]netip.Addr, 0, len(s.sources))
+	for a := range s.sources {
+		top = append(top, a)
+	}
+	slices.SortFunc(top, func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(s.sources[b], s.sources[a]), a.Compare(b))
+	})
+	rows := [][]string{{"SOURCE", "ATTEMPTS"}}
+	for _, a := range top[:min(shownOthers, len(top))] {
+		rows = append(rows, []string{a.String(), grouped(int64(s.sources[a]))})
+	}
+	u.line("")
+	u.table(rows)
+}
+
+func (s *summary) printUnknown(u *ui) {
+	if len(s.unknown) == 0 {
+		return
+	}
+	unknown := make([]*unknownSum, 0, len(s.unknown))
+	for _, m := range s.unknown {
+		unknown = append(unknown, m)
+	}
+	slices.SortFunc(unknown, func(a, b *unknownSum) int {
+		return cmp.Or(cmp.Compare(b.lines, a.lines), strings.Compare(a.example, b.example))
+	})
+	rows := [][]string{{"UNKNOWN MESSAGE OF SSHD'S (never counted)", "LINES"}}
+	for _, m := range unknown[:min(shownOthers, len(unknown))] {
+		rows = append(rows, []string{sanitize(m.example), grouped(m.lines)})
+	}
+	u.line("")
+	u.table(rows)
+	if more := int64(max(0, len(unknown)-shownOthers)) + s.moreKinds; more > 0 {
+		u.line(fmt.Sprintf("... and %s more", grouped(more)))
+	}
+}
+
+func when(nanos int64) string { return time.Unix(0, nanos).Format("2006-01-02 15:04:05") }
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/config"
+	"sekisho/internal/daemon"
+)
+
+func runCommand(g *globals) *cobra.Command {
+	var debug, jsonLog bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Guard this host, in the foreground",
+		Long: "Guard this host until a signal ends it. Bans stay in force afterwards and end by themselves.\n" +
+			"SIGHUP or `sekisho reload` reads the configuration again.",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d := daemon.New(daemon.Options{
+				Load:       g.load,
+				ConfigPath: g.configPath,
+				StateDir:   g.stateDir,
+				Socket:     g.socket,
+				Version:    version,
+				Stdin:      g.stdin,
+				Logger:     logger(g, debug, jsonLog),
+			})
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
+			defer signal.Stop(hangups)
+			ctx := cmd.Context()
+			go func() {
+				for {
+					select {
+					case <-ctx.Done():
+						return
+					case <-hangups:
+						select {
+						case <-d.Ready():
+							_ = d.Reload(ctx) // it logs why it failed
+						case <-ctx.Done():
+						}
+					}
+				}
+			}()
+			return d.Run(ctx)
+		},
+	}
+	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
+	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
+	return cmd
+}
+
+// load reads the configuration; without a file at the default place the
+// defaults hold. A wrong file is a usage error.
+func (g *globals) load() (*config.Config, error) {
+	cfg, err := config.LoadOrDefault(g.configPath, g.configSet)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	return cfg, nil
+}
+
+// logger writes to standard error; under systemd without the time, which the
+// journal adds.
+func logger(g *globals, debug, jsonLog bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug {
+		options.Level = slog.LevelDebug
+	}
+	if jsonLog {
+		return slog.New(slog.NewJSONHandler(g.stderr, options))
+	}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(g.stderr, options))
+}
+
+func reloadCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon read the configuration again",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Looked at here first: the errors come with their places, and the daemon
+			// is not troubled with a file that is wrong anyway.
+			if _, err := g.load(); err != nil && !errors.Is(err, os.ErrPermission) {
+				return err
+			}
+			var reply daemon.Reply
+			if err := newClient(g).post(cmd.Context(), "reload", struct{}{}, &reply); err != nil {
+				return err
+			}
+			if g.json {
+				return newUI(g).json(reply)
+			}
+			newUI(g).line(reply.Text)
+			return nil
+		},
+	}
+}
+
+func statusCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what is going on, what is wrong first",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s daemon.Status
+			if err := newClient(g).get(cmd.Context(), "status", nil, &s); err != nil {
+				return err
+			}
+			u := newUI(g)
+			if g.json {
+				return u.json(s)
+			}
+			for _, p := range s.Problems {
+				u.warn(sanitize(p.What), sanitize(p.Remedy))
+			}
+			if len(s.Problems) == 0 {
+				u.line("guarding, nothing is wrong")
+			}
+			u.table(statusRows(s))
+			return nil
+		},
+	}
+}
+
+func statusRows(s daemon.Status) [][]string {
+	since := "since " + s.Since.Local().Format("2006-01-02 15:04:05")
+	rows := [][]string{
+		{"daemon", fmt.Sprintf("%s, pid %d, %s", s.Version, s.PID, since)},
+		{"config", s.Config},
+		{"mode", s.Mode},
+		{"bans", fmt.Sprint(s.Bans)},
+	}
+	if s.Dropped != nil {
+		rows = append(rows, []string{"dropped", fmt.Sprintf("%d packets of banned peers", *s.Dropped)})
+	}
+	rows = append(rows, []string{"tracked", fmt.Sprintf("%d sources, %d connections", s.Guard.Sources, s.Guard.Connections)})
+	if s.Drift > 0 {
+		rows = append(rows, []string{"repaired", fmt.Sprintf("%d foreign changes of our table", s.Drift)})
+	}
+	for _, source := range s.Sources {
+		text := fmt.Sprintf("%d lines, %d of sshd", source.Read, source.SSHD)
+		if source.Last != nil {
+			text += ", last " + source.Last.Local().Format("2006-01-02 15:04:05")
+		}
+		if !source.Live {
+			text += ", catching up or silent"
+		}
+		if source.Dropped > 0 {
+			text += fmt.Sprintf(", %d too long", source.Dropped)
+		}
+		rows = append(rows, []string{"log", sanitize(source.Name) + ": " + text})
+	}
+	return rows
+}

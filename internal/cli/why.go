@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/daemon"
+)
+
+func whyCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "why ADDR",
+		Short: "Say why an address is in or out",
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := netip.ParseAddr(args[0])
+			if err != nil {
+				return &exitError{exitUsage, withHint(fmt.Errorf("%q is not an address", args[0]), "give one address, for example 203.0.113.7")}
+			}
+			var reply daemon.WhyReply
+			if err := newClient(g).get(cmd.Context(), "why", url.Values{"addr": {addr.String()}}, &reply); err != nil {
+				return err
+			}
+			u := newUI(g)
+			if g.json {
+				return u.json(reply)
+			}
+			printWhy(u, reply)
+			return nil
+		},
+	}
+}
+
+// printWhy tells it in the order in which it is decided.
+func printWhy(u *ui, r daemon.WhyReply) {
+	w := r.Guard
+	now := time.Now()
+	switch {
+	case r.Banned && !r.Enforced:
+		u.line(fmt.Sprintf("%s would be banned, but this is a dry run", r.Addr))
+	case r.Banned:
+		u.line(fmt.Sprintf("%s is banned", r.Addr))
+	case w.Never != "":
+		u.line(fmt.Sprintf("%s is never banned: %s", r.Addr, w.Never))
+	default:
+		u.line(fmt.Sprintf("%s is not banned: it has %d of the %d attempts that bring a ban", r.Addr, w.Weight, w.Bar))
+	}
+	rows := [][]string{}
+	for _, b := range r.Bans {
+		rows = append(rows, []string{"ban", fmt.Sprintf("%s, %s left, cause %s: %s (by %s)", hostOrPrefix(b.Prefix), left(b, now), b.Cause, b.Reason, b.Holder)})
+	}
+	rows = append(rows,
+		[]string{"counted as", w.Source.String()},
+		[]string{"window", fmt.Sprintf("%d attempts within %s, %d in all", w.Weight, r.FindTime, w.Total)},
+		[]string{"bar", fmt.Sprintf("%d attempts (%s)", w.Bar, w.BarCause)})
+	if w.Login != nil {
+		rows = append(rows, []string{"last login", fmt.Sprintf("%s as %s from %s", clockTime(w.Login.Time), w.Login.User, w.Login.Addr)})
+	}
+	for _, s := range w.Sessions {
+		rows = append(rows, []string{"logged in", fmt.Sprintf("%s as %s since %s", s.Peer, s.User, clockTime(s.Since))})
+	}
+	if w.Bans > 0 && w.LastBan != nil {
+		rows = append(rows, []string{"banned", fmt.Sprintf("%d times, last on %s", w.Bans, clockTime(*w.LastBan))})
+	}
+	u.table(rows)
+	if len(w.Attempts) > 0 {
+		rows = [][]string{{"ATTEMPT", "KIND", "USER"}}
+		for _, a := range w.Attempts {
+			rows = append(rows, []string{clockTime(a.Time), a.Kind, a.User})
+		}
+		u.line("")
+		u.table(rows)
+	}
+	if len(r.Earlier) > 0 {
+		rows = [][]string{{"EARLIER BAN", "FROM", "CAUSE", "REASON"}}
+		for _, b := range r.Earlier {
+			rows = append(rows, []string{hostOrPrefix(b.Prefix), clockTime(b.From), b.Cause, b.Reason})
+		}
+		u.line("")
+		u.table(rows)
+	}
+	if r.StoreNote != "" {
+		u.warn("earlier bans may be missing: "+r.StoreNote, "see `sekisho status`")
+	}
+	if r.Banned {
+		u.line("")
+		u.line("let it in again with: sekisho unban " + r.Addr.String())
+	}
+}
+
+func clockTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"sekisho/internal/guard"
+	"sekisho/internal/lease"
+)
+
+// The control API, HTTP and JSON over a Unix socket. Paths are under /v1.
+
+// Ban is a lease as the API shows it; `explain --bans` shows the same.
+type Ban struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	From     time.Time    `json:"from"`
+	Until    *time.Time   `json:"until"` // null: without end
+	Attempts int          `json:"attempts"`
+	Cause    string       `json:"cause"`
+	Reason   string       `json:"reason,omitempty"`
+	Holder   string       `json:"holder,omitempty"`
+	Count    int          `json:"count,omitempty"` // how many bans this prefix has had
+}
+
+// NewBan is l as the API shows it.
+func NewBan(l lease.Lease) Ban {
+	b := Ban{
+		Prefix: l.Prefix, From: l.From.Truncate(time.Second), Attempts: l.Attempts,
+		Cause: l.Cause, Reason: l.Reason, Holder: l.Holder, Count: l.Count,
+	}
+	if !l.Until.IsZero() {
+		until := l.Until.Truncate(time.Second)
+		b.Until = &until
+	}
+	return b
+}
+
+// BanRequest asks for a ban by hand.
+type BanRequest struct {
+	Prefix netip.Prefix  `json:"prefix"`
+	For    time.Duration `json:"for_ns"` // 0: the configured ban time; negative: without end
+	Reason string        `json:"reason,omitempty"`
+	Force  bool          `json:"force,omitempty"` // also where somebody is logged in from there; never for admins
+}
+
+// UnbanRequest asks to lift bans.
+type UnbanRequest struct {
+	Prefix netip.Prefix `json:"prefix"` // the zero Prefix with All: every ban
+	All    bool         `json:"all,omitempty"`
+}
+
+// UnbanReply says what was lifted.
+type UnbanReply struct {
+	Lifted []Ban `json:"lifted"`
+}
+
+// WhyReply is everything that is known of an address.
+type WhyReply struct {
+	Addr      netip.Addr `json:"addr"`
+	Banned    bool       `json:"banned"`
+	Enforced  bool       `json:"enforced"` // false in a dry run
+	Bans      []Ban      `json:"bans"`     // in force, this address' own and its prefixes'
+	Earlier   []Ban      `json:"earlier"`  // over, newest first
+	Guard     guard.Why  `json:"guard"`
+	MaxRetry  int        `json:"max_retry"`
+	FindTime  string     `json:"find_time"`
+	StoreNote string     `json:"store_note,omitempty"` // why Earlier may not be complete
+}
+
+// Status is the state of the daemon.
+type Status struct {
+	Version   string         `json:"version"`
+	PID       int            `json:"pid"`
+	Since     time.Time      `json:"since"`
+	Config    string         `json:"config"`
+	Mode      string         `json:"mode"`
+	Enforcing bool           `json:"enforcing"`
+	Problems  []Problem      `json:"problems"` // what is wrong, worst first
+	Sources   []SourceStatus `json:"sources"`
+	Bans      int            `json:"bans"`
+	Dropped   *uint64        `json:"dropped_packets"` // null where the kernel was not asked or did not say
+	Drift     int64          `json:"drift_repaired"`
+	Guard     guard.Stats    `json:"guard"`
+}
+
+// Problem is something wrong, and what to do.
+type Problem struct {
+	What   string `json:"what"`
+	Remedy string `json:"remedy"`
+}
+
+// SourceStatus is the state of one log.
+type SourceStatus struct {
+	Name    string     `json:"name"`
+	Why     string     `json:"why,omitempty"` // why `auto` chose it
+	Live    bool       `json:"live"`          // its end was reached: what comes is new
+	Read    int64      `json:"lines_read"`
+	SSHD    int64      `json:"lines_sshd"`
+	Dropped int64      `json:"lines_dropped"`    // over the length limit
+	Last    *time.Time `json:"last"`             // time of the last line of sshd's
+	Offset  int64      `json:"offset,omitempty"` // of a file: bytes read of it
+	Error   string     `json:"error,omitempty"`
+}
+
+// Reply is the answer to a command that only succeeds or fails.
+type Reply struct {
+	OK   bool   `json:"ok"`
+	Text string `json:"text,omitempty"`
+}
+
+// Failure is every error answer of the API.
+type Failure struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}

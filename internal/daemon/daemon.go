@@ -1,0 +1,403 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sekisho/internal/config"
+	"sekisho/internal/conntrack"
+	"sekisho/internal/firewall"
+	"sekisho/internal/guard"
+	"sekisho/internal/lease"
+	"sekisho/internal/sshlog"
+	"sekisho/internal/store"
+)
+
+const (
+	tickEvery      = time.Second      // expiry in the guard
+	reconcileEvery = time.Minute      // kernel against memory
+	pruneEvery     = 6 * time.Hour    // old rows in the store
+	shutdownWithin = 10 * time.Second // for the last commit
+)
+
+// Options is what a Daemon is given. Load, StateDir and Logger are needed.
+type Options struct {
+	Load       func() (*config.Config, error) // reads the configuration, at start and at each reload
+	ConfigPath string                         // for status
+	StateDir   string
+	Socket     string // the control socket's path; "": none
+	Version    string
+	Stdin      io.Reader
+	Logger     *slog.Logger
+}
+
+// Daemon is the guard of one host. Make it with New, run it once.
+type Daemon struct {
+	opts  Options
+	log   *slog.Logger
+	start time.Time
+	ready chan struct{}
+
+	store *store.Store
+	rec   *store.Recorder
+	armed chan struct{} // closed when fw is there
+
+	mu        sync.Mutex        // guards what follows; held while a batch is taken
+	fw        firewall.Firewall // nil until enforcing is asked for
+	enforcing bool
+	cfg       *config.Config
+	engine    *guard.Engine
+	own       []netip.Prefix // this host's addresses and gateways
+	out       guard.Outcome  // reused
+	tally     tally          // reused
+	sources   map[string]*follower
+	trouble   map[string]Problem // by what it is about; see problem
+
+	running   context.Context // Run's: what a reload starts lives as long
+	sourcing  sync.Mutex      // one change of the sources at a time
+	stopRead  context.CancelFunc
+	readers   *sync.WaitGroup
+	ended     chan struct{} // closed when standard input has ended
+	endedOnce sync.Once
+
+	repaired atomic.Int64 // foreign changes undone
+	kick     chan string  // ask for a reconcile now; the value says why
+	metrics  *meters
+}
+
+// New makes a Daemon; nothing is touched before Run.
+func New(opts Options) *Daemon {
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Daemon{
+		opts: opts, log: log, start: time.Now(), ready: make(chan struct{}),
+		sources: map[string]*follower{}, trouble: map[string]Problem{},
+		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), metrics: newMeters(),
+	}
+}
+
+// Ready is closed when the bans are in force, the logs are open and the control
+// socket answers.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
+
+// Run guards until ctx ends; it then commits what it knows and leaves the bans
+// in force. A *config.Errors comes back as it is.
+func (d *Daemon) Run(ctx context.Context) error {
+	cfg, err := d.opts.Load()
+	if err != nil {
+		return err
+	}
+	d.cfg = cfg
+	st, report, err := store.Open(ctx, filepath.Join(d.opts.StateDir, "state.db"), store.Options{Logger: d.log})
+	if err != nil && !errors.Is(err, store.ErrDegraded) {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	if err != nil {
+		d.log.Error("the state cannot be opened; protection goes on from memory and the kernel", "error", err)
+	}
+	adopt := err != nil || report.SetAside != ""
+	defer st.Close()
+	d.store = st
+	if report.SetAside != "" {
+		d.log.Error("the state file was damaged: it was set aside and a new one begun; bans are taken over from the kernel", "set_aside", report.SetAside)
+		d.problem("state", "the state file was damaged and set aside as "+report.SetAside, "look at it or delete it; history and counts begin anew")
+	}
+	if cfg.Guard.Enforce {
+		if err := d.arm(ctx, cfg); err != nil {
+			return err
+		}
+	} else {
+		d.log.Warn("dry run: guard.enforce is no, nothing is dropped")
+	}
+	defer func() {
+		if d.fw != nil {
+			d.fw.Close()
+		}
+	}()
+	if err := d.openEngine(ctx, adopt); err != nil {
+		return err
+	}
+	d.rec = store.NewRecorder(st, store.RecorderOptions{Logger: d.log, Live: d.liveBans})
+	if err := d.enforceAll(ctx); err != nil {
+		d.enforcementFailed(err)
+	}
+
+	tasks, ctx := errgroup.WithContext(ctx)
+	d.running = ctx
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRecording()
+	recorded := make(chan error, 1)
+	go func() { recorded <- d.rec.Run(recording) }()
+
+	tasks.Go(func() error { return d.serveControl(ctx) })
+	tasks.Go(func() error { return d.serveMetrics(ctx) })
+	tasks.Go(func() error { return d.tick(ctx) })
+	tasks.Go(func() error { return d.reconcile(ctx) })
+	tasks.Go(func() error { return d.watch(ctx) })
+	tasks.Go(func() error { return d.heartbeat(ctx) })
+	tasks.Go(func() error {
+		if err := d.openSources(ctx, cfg.Log); err != nil {
+			return err
+		}
+		close(d.ready)
+		notify("READY=1")
+		d.log.Info("guarding", "mode", d.engineMode(), "enforcing", cfg.Guard.Enforce, "bans", d.banCount())
+		select {
+		case <-ctx.Done():
+		case <-d.ended:
+			err = errEnded
+		}
+		return err
+	})
+	err = tasks.Wait()
+	notify("STOPPING=1")
+	d.closeSources()
+	flushing, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+	defer done()
+	if ferr := d.rec.Flush(flushing); ferr != nil {
+		d.log.Error("the last effects were not written; the log will be read again from the last position", "error", ferr)
+	}
+	stopRecording()
+	<-recorded
+	if errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// errEnded ends the tasks when standard input has ended.
+var errEnded = errors.New("the log has ended")
+
+// arm makes our table what cfg asks for; from then on bans are put in force.
+func (d *Daemon) arm(ctx context.Context, cfg *config.Config) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fw == nil {
+		fw, err := firewall.NewKernel(firewall.Options{Logger: d.log})
+		if err != nil {
+			return err
+		}
+		d.fw = fw
+		close(d.armed)
+	}
+	if err := d.fw.Ensure(ctx, firewallState(cfg)); err != nil {
+		return err
+	}
+	d.enforcing = true
+	return nil
+}
+
+// disarm takes our table away: a dry run leaves the kernel alone.
+func (d *Daemon) disarm(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.enforcing {
+		return nil
+	}
+	d.enforcing = false
+	return d.fw.Remove(ctx)
+}
+
+func firewallState(cfg *config.Config) firewall.State {
+	return firewall.State{Ports: cfg.SSH.Ports, SSHOnly: cfg.Guard.Drop == config.DropSSH}
+}
+
+// openEngine fills the guard with what the store remembers; where there is no
+// memory the kernel's bans are adopted, so that nothing already banned is
+// forgotten.
+func (d *Daemon) openEngine(ctx context.Context, adopt bool) error {
+	d.own = ownAddresses()
+	d.engine = guard.New(d.policy(d.cfg))
+	now := time.Now()
+	var bans []lease.Lease
+	err := d.store.LiveBans(ctx, now, func(l lease.Lease) error { bans = append(bans, l); return nil })
+	if err != nil {
+		d.log.Error("the store's bans cannot be read; taking over the kernel's", "error", err)
+		adopt = true
+	}
+	var history []lease.History
+	if err := d.store.History(ctx, now.Add(-d.cfg.Guard.Growth.Forget), func(h lease.History) error { history = append(history, h); return nil }); err != nil {
+		d.log.Error("the history of bans cannot be read; ban times begin at the first step", "error", err)
+	}
+	var logins []sshlog.Login
+	if err := d.store.Logins(ctx, now.Add(-d.cfg.Guard.Known.For), func(l sshlog.Login) error { logins = append(logins, l); return nil }); err != nil {
+		d.log.Error("earlier logins cannot be read; nobody is known yet", "error", err)
+	}
+	d.engine.Adopt(bans, history, logins)
+	if adopt && d.enforcing {
+		d.adoptKernel(ctx, now)
+	}
+	err = d.store.Unbans(ctx, now.Add(-d.cfg.Guard.FindTime-time.Hour), func(u store.Unban) error {
+		d.engine.Forgive(u.Prefix, u.At)
+		return nil
+	})
+	if err != nil {
+		d.log.Error("earlier unbans cannot be read", "error", err)
+	}
+	ports := d.cfg.SSH.Ports
+	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool {
+		alive, err := conntrack.Alive(ctx, peer, ports)
+		return err != nil || alive // when in doubt, somebody is logged in there
+	})
+	return nil
+}
+
+// adoptKernel takes the kernel's bans over into the guard and the store.
+func (d *Daemon) adoptKernel(ctx context.Context, now time.Time) {
+	var adopted []lease.Lease
+	err := d.fw.Bans(ctx, func(b firewall.Ban) error {
+		l := lease.Lease{Prefix: b.Prefix, Verdict: lease.Deny, Cause: "adopted", Reason: "was in the kernel when the state was begun anew", Holder: "guard", From: now, Count: 1}
+		if b.Left > 0 {
+			l.Until = now.Add(b.Left)
+		}
+		adopted = append(adopted, l)
+		return nil
+	})
+	if err != nil {
+		d.log.Error("the kernel's bans cannot be read", "error", err)
+	}
+	for _, l := range adopted {
+		d.engine.Begin(l)
+	}
+	if err := d.store.Commit(ctx, store.Effects{Bans: adopted}); err != nil {
+		d.log.Error("the adopted bans are in force but not written down", "error", err)
+	}
+	d.log.Warn("took over the kernel's bans", "bans", len(adopted))
+}
+
+// policy is the guard's policy for cfg, this host's own addresses included.
+func (d *Daemon) policy(cfg *config.Config) guard.Policy {
+	p := PolicyOf(cfg)
+	p.Never = slices.Concat(p.Never, d.own)
+	return p
+}
+
+// Reload reads the configuration again. Where the new one cannot be read or put
+// in force, the old one stays and the error says why. No ban and no count is lost.
+func (d *Daemon) Reload(ctx context.Context) (err error) {
+	notifyReloading()
+	defer notify("READY=1")
+	defer func() {
+		if err != nil {
+			d.log.Error("reload failed; the old configuration stays in force", "error", err)
+			d.problem("reload", "the last reload failed: the old configuration is in force", "see `sekisho config check`, mend it, then `sekisho reload`")
+			return
+		}
+		d.solved("reload")
+		d.log.Info("reloaded", "mode", d.engineMode())
+	}()
+	next, err := d.opts.Load()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	old := d.cfg
+	d.mu.Unlock()
+	if !sameLog(old.Log, next.Log) {
+		d.closeSources()
+		if err := d.openSources(d.running, next.Log); err != nil {
+			return errors.Join(err, d.openSources(d.running, old.Log))
+		}
+	}
+	if err := d.putInForce(ctx, next); err != nil {
+		return errors.Join(err, d.putInForce(ctx, old))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg = next
+	d.engine.SetPolicy(d.policy(next))
+	return nil
+}
+
+// putInForce makes the kernel follow cfg: rules and bans, or nothing in a dry run.
+func (d *Daemon) putInForce(ctx context.Context, cfg *config.Config) error {
+	if !cfg.Guard.Enforce {
+		return d.disarm(ctx)
+	}
+	if err := d.arm(ctx, cfg); err != nil {
+		return err
+	}
+	return d.enforceAll(ctx)
+}
+
+// tick lets time pass in the guard.
+func (d *Daemon) tick(ctx context.Context) error {
+	ticks := time.NewTicker(tickEvery)
+	defer ticks.Stop()
+	own := time.NewTicker(reconcileEvery)
+	defer own.Stop()
+	prune := time.NewTicker(pruneEvery)
+	defer prune.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticks.C:
+			d.mu.Lock()
+			d.engine.Advance(now, &d.out)
+			d.tally.reset()
+			d.gather(&d.out, now)
+			d.carryOut(ctx, now, time.Time{}, "", nil)
+			d.mu.Unlock()
+		case <-own.C:
+			d.refreshOwn()
+		case now := <-prune.C:
+			if err := d.store.Prune(ctx, now); err != nil {
+				d.log.Warn("old rows were not pruned", "error", err)
+			}
+		}
+	}
+}
+
+// refreshOwn follows changes of this host's own addresses.
+func (d *Daemon) refreshOwn() {
+	own := ownAddresses()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(own) == 0 || slices.Equal(own, d.own) {
+		return
+	}
+	d.own = own
+	d.engine.SetPolicy(d.policy(d.cfg))
+	d.log.Info("this host's own addresses changed; they are never banned", "addresses", own)
+}
+
+func (d *Daemon) engineMode() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cfg.Guard.Mode.String()
+}
+
+func (d *Daemon) banCount() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	d.engine.Bans(time.Now(), func(lease.Lease) bool { n++; return true })
+	return n
+}
+
+// problem puts what is wrong into status, under a key; solved takes it out.
+func (d *Daemon) problem(key, what, remedy string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trouble[key] = Problem{What: what, Remedy: remedy}
+}
+
+func (d *Daemon) solved(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.trouble, key)
+}

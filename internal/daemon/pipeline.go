@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"sekisho/internal/firewall"
+	"sekisho/internal/guard"
+	"sekisho/internal/lease"
+	"sekisho/internal/logsource"
+	"sekisho/internal/printable"
+	"sekisho/internal/sshlog"
+	"sekisho/internal/store"
+)
+
+const (
+	maxUser   = 64    // bytes of a user name that counts keep
+	maxCounts = 20000 // distinct counts of one batch; what comes after is summed without source and user
+)
+
+// tally gathers what the lines of a batch came to. Reused from batch to batch.
+type tally struct {
+	bans   []lease.Lease
+	logins []sshlog.Login
+	counts map[countKey]*countSum
+	day    day
+}
+
+type countKey struct {
+	source netip.Addr
+	user   string
+	kind   sshlog.Kind
+	day    int64 // Unix seconds of its local midnight
+}
+
+type countSum struct{ lines, attempts int }
+
+func (t *tally) reset() {
+	t.bans, t.logins = t.bans[:0], t.logins[:0]
+	if t.counts == nil || len(t.counts) > 1000 {
+		t.counts = map[countKey]*countSum{} // a map never shrinks
+	}
+	clear(t.counts)
+}
+
+// day remembers the local day of the last line: lines come in order.
+type day struct{ from, to int64 }
+
+func (d *day) of(unix int64) int64 {
+	if unix < d.from || unix >= d.to {
+		t := time.Unix(unix, 0)
+		midnight := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.Local)
+		d.from, d.to = midnight.Unix(), midnight.AddDate(0, 0, 1).Unix()
+	}
+	return d.from
+}
+
+// count adds an outcome to the day's counts.
+func (t *tally) count(out *guard.Outcome, source netip.Addr, at time.Time) {
+	user := out.User
+	if len(user) > maxUser {
+		user = user[:maxUser]
+	}
+	day := t.day.of(at.Unix())
+	if sum, ok := t.counts[countKey{source, string(user), out.Event.Kind, day}]; ok {
+		sum.lines++
+		sum.attempts += out.Attempts
+		return
+	}
+	key := countKey{source, string(user), out.Event.Kind, day}
+	if len(t.counts) >= maxCounts {
+		key = countKey{kind: key.kind, day: key.day}
+	}
+	sum := t.counts[key]
+	if sum == nil {
+		sum = &countSum{}
+		t.counts[key] = sum
+	}
+	sum.lines++
+	sum.attempts += out.Attempts
+}
+
+// take is the way of an attack: every line through the guard, the bans into the
+// kernel in one batch, then everything to the store together with the position.
+func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
+	read := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.engine.SetReplay(b.Replay)
+	d.tally.reset()
+	var written time.Time // of the last line that brought a ban
+	for i := range b.Lines {
+		line := &b.Lines[i]
+		d.engine.Observe(line, &d.out)
+		at := read
+		if line.Time != 0 {
+			at = time.Unix(0, line.Time)
+		}
+		if b.Replay {
+			continue // its effects are in the store
+		}
+		if d.gather(&d.out, at) {
+			written = at
+		}
+	}
+	d.engine.SetReplay(false)
+	f.took(b)
+	if b.Replay {
+		return
+	}
+	d.metrics.lines(f.name, b)
+	position, err := json.Marshal(b.Position)
+	if err != nil { // a Position holds numbers and strings only
+		panic(err)
+	}
+	d.carryOut(ctx, read, written, f.name, position)
+}
+
+// gather takes over what one outcome came to, and reports whether it brought a ban.
+func (d *Daemon) gather(out *guard.Outcome, at time.Time) bool {
+	for _, n := range out.Notices {
+		d.notice(n)
+	}
+	if out.Event.Kind != sshlog.None {
+		d.metrics.event(out)
+		d.tally.count(out, d.engine.Source(out.Addr).Addr(), at)
+		if out.Event.Kind == sshlog.Accepted && out.Addr.IsValid() && !out.Bare {
+			d.tally.logins = append(d.tally.logins, sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at})
+		}
+	}
+	for _, l := range out.Bans {
+		d.tally.bans = append(d.tally.bans, l)
+		d.log.Info("ban", "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason)
+	}
+	return len(out.Bans) > 0
+}
+
+// carryOut puts the gathered bans into the kernel, then hands everything to the
+// recorder with the position after it. Called with d.mu held.
+func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source string, position []byte) {
+	if len(d.tally.bans) > 0 {
+		if d.enforcing {
+			if err := d.fw.Ban(ctx, kernelBans(d.tally.bans, time.Now())); err != nil {
+				d.log.Error("bans did not get into the kernel; trying again", "bans", len(d.tally.bans), "error", err)
+				d.ask("a ban failed")
+			}
+		}
+		d.metrics.banned(d.tally.bans, read, written)
+	}
+	if position == nil && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
+		return
+	}
+	effects := store.Effects{Bans: d.tally.bans, Logins: d.tally.logins}
+	if position != nil {
+		effects.Positions = map[string][]byte{source: position}
+	}
+	if len(d.tally.counts) > 0 {
+		effects.Counts = make([]store.Count, 0, len(d.tally.counts))
+		for k, sum := range d.tally.counts {
+			effects.Counts = append(effects.Counts, store.Count{
+				Day: time.Unix(k.day, 0).Format(time.DateOnly), Source: k.source, User: printable.Text(k.user),
+				Kind: k.kind.String(), Lines: sum.lines, Attempts: sum.attempts,
+			})
+		}
+	}
+	d.rec.Add(effects)
+}
+
+// kernelBans are the leases still live at now, as the firewall takes them.
+func kernelBans(leases []lease.Lease, now time.Time) []firewall.Ban {
+	bans := make([]firewall.Ban, 0, len(leases))
+	for _, l := range leases {
+		switch left := l.Until.Sub(now); {
+		case l.Until.IsZero():
+			bans = append(bans, firewall.Ban{Prefix: l.Prefix})
+		case left > 0:
+			bans = append(bans, firewall.Ban{Prefix: l.Prefix, Left: left})
+		}
+	}
+	return bans
+}
+
+// notice tells people what happened beside a ban.
+func (d *Daemon) notice(n guard.Notice) {
+	if n.Kind == guard.NoticeIneffective && !d.enforcing {
+		return // of course: this is a dry run
+	}
+	d.metrics.notice(n.Kind)
+	d.log.Warn("notice", "kind", n.Kind, "addr", n.Addr, "user", n.User, "text", n.Text)
+}
+
+// until is the end of a ban for the log.
+func until(l lease.Lease) string {
+	if l.Until.IsZero() {
+		return "without end"
+	}
+	return l.Until.Format(time.RFC3339)
+}
