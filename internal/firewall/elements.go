@@ -25,25 +25,41 @@ type host struct {
 const perTransaction = 4096
 
 // Ban implements Firewall. It goes by transactions of a few thousand; at an error
-// the earlier ones are in force. A negative Left has ended already and is left
-// out.
+// the earlier ones are in force.
 func (k *Kernel) Ban(ctx context.Context, bans []Ban) error {
 	if err := checkBans(bans); err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	nets, err := k.each(ctx, len(bans), func(i int) (netip.Prefix, time.Duration, bool) {
-		left := bans[i].Left
-		if !k.intervalTimeouts {
-			left = min(left, oldTimeout)
+	err := k.eachHosts(ctx, k.addHosts, func(yield func(host) error) error {
+		for _, b := range bans {
+			set := home(b.Prefix)
+			if set.interval() || b.Left < 0 {
+				continue
+			}
+			h := host{set: set, left: b.Left}
+			if !k.intervalTimeouts {
+				h.left = min(h.left, oldTimeout)
+			}
+			h.key, _ = key(b.Prefix.Addr())
+			if err := yield(h); err != nil {
+				return err
+			}
 		}
-		return bans[i].Prefix, left, bans[i].Left >= 0
-	}, k.addHosts)
-	if err == nil {
-		now := time.Now()
-		err = k.changeNets(ctx, nets, func(i int) netip.Prefix { return bans[i].Prefix }, func(nets map[netip.Prefix]time.Time, i int) {
-			nets[bans[i].Prefix] = endOf(bans[i], now)
+		return nil
+	})
+	for _, set := range []setID{net4, net6} {
+		mine := func(b Ban) bool { return home(b.Prefix) == set }
+		if err != nil || !slices.ContainsFunc(bans, mine) {
+			continue
+		}
+		err = k.rewriteNets(ctx, set, func(nets map[netip.Prefix]time.Time, now time.Time) {
+			for _, b := range bans {
+				if mine(b) && b.Left >= 0 {
+					nets[b.Prefix] = endOf(b, now)
+				}
+			}
 		})
 	}
 	if err != nil {
@@ -61,12 +77,28 @@ func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	nets, err := k.each(ctx, len(prefixes), func(i int) (netip.Prefix, time.Duration, bool) {
-		return prefixes[i], 0, true
-	}, k.deleteHosts)
-	if err == nil {
-		err = k.changeNets(ctx, nets, func(i int) netip.Prefix { return prefixes[i] }, func(nets map[netip.Prefix]time.Time, i int) {
-			delete(nets, prefixes[i])
+	err := k.eachHosts(ctx, k.deleteHosts, func(yield func(host) error) error {
+		for _, p := range prefixes {
+			if set := home(p); !set.interval() {
+				h := host{set: set}
+				h.key, _ = key(p.Addr())
+				if err := yield(h); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	for _, set := range []setID{net4, net6} {
+		// Hosts too: an interval made by hand is told as hosts where it is not a prefix.
+		mine := func(p netip.Prefix) bool { return p.Addr().Is6() == set.v6() }
+		if err != nil || !slices.ContainsFunc(prefixes, mine) {
+			continue
+		}
+		err = k.rewriteNets(ctx, set, func(nets map[netip.Prefix]time.Time, _ time.Time) {
+			for _, p := range prefixes {
+				delete(nets, p)
+			}
 		})
 	}
 	if err != nil {
@@ -75,49 +107,39 @@ func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
 	return nil
 }
 
-// each gives the hosts among n prefixes to commit, a transaction at a time, sorted
-// and each once, the last one said; it returns the indices of the others.
-func (k *Kernel) each(ctx context.Context, n int, at func(i int) (netip.Prefix, time.Duration, bool), commit func([]host) error) (nets []int, err error) {
+// eachHosts commits what list yields, a transaction at a time: sorted by set, and
+// of the same host the last one only.
+func (k *Kernel) eachHosts(ctx context.Context, commit func([]host) error, list func(yield func(host) error) error) error {
+	k.hosts = k.hosts[:0]
 	flush := func() error {
 		if len(k.hosts) == 0 {
 			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		slices.SortStableFunc(k.hosts, func(a, b host) int {
 			return cmp.Or(cmp.Compare(a.set, b.set), bytes.Compare(a.key[:], b.key[:]))
 		})
 		once := k.hosts[:0]
 		for i, h := range k.hosts {
-			if i+1 < len(k.hosts) && h.set == k.hosts[i+1].set && h.key == k.hosts[i+1].key {
-				continue
+			if i+1 == len(k.hosts) || h.set != k.hosts[i+1].set || h.key != k.hosts[i+1].key {
+				once = append(once, h)
 			}
-			once = append(once, h)
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return inParts(once, commit)
+		err := inParts(once, commit)
+		k.hosts = k.hosts[:0]
+		return err
 	}
-	k.hosts = k.hosts[:0]
-	for i := range n {
-		p, left, ok := at(i)
-		if !ok {
-			continue
+	if err := list(func(h host) error {
+		if k.hosts = append(k.hosts, h); len(k.hosts) < perTransaction {
+			return nil
 		}
-		set := home(p)
-		if set.interval() {
-			nets = append(nets, i)
-			continue
-		}
-		h := host{set: set, left: left}
-		h.key, _ = key(p.Addr())
-		if k.hosts = append(k.hosts, h); len(k.hosts) == perTransaction {
-			if err := flush(); err != nil {
-				return nil, err
-			}
-			k.hosts = k.hosts[:0]
-		}
+		return flush()
+	}); err != nil {
+		return err
 	}
-	return nets, flush()
+	return flush()
 }
 
 // addHosts puts hosts in force. Kernels before 6.12 do not change the timeout of an
@@ -284,7 +306,7 @@ func (k *Kernel) Bans(ctx context.Context, yield func(Ban) error) error {
 		}
 		var err error
 		if set.interval() {
-			err = k.yieldNets(set, yield)
+			err = k.yieldNets(ctx, set, yield)
 		} else {
 			err = k.yieldHosts(set, yield)
 		}

@@ -11,47 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changeNets calls change with the banned prefixes of each family for every index
-// of that family, and writes what came of it.
-func (k *Kernel) changeNets(ctx context.Context, indices []int, at func(i int) netip.Prefix, change func(nets map[netip.Prefix]time.Time, i int)) error {
-	for _, set := range []setID{net4, net6} {
-		var mine []int
-		for _, i := range indices {
-			if home(at(i)) == set {
-				mine = append(mine, i)
-			}
-		}
-		if len(mine) == 0 {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := k.rewriteNets(set, func(nets map[netip.Prefix]time.Time) {
-			for _, i := range mine {
-				change(nets, i)
-			}
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // rewriteNets reads the prefixes of set, has them changed and writes the pieces
 // that differ, in one transaction.
-func (k *Kernel) rewriteNets(set setID, change func(nets map[netip.Prefix]time.Time)) error {
+func (k *Kernel) rewriteNets(ctx context.Context, set setID, change func(nets map[netip.Prefix]time.Time, now time.Time)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	now := time.Now()
 	old, err := readNets(k.elems, set, now)
 	if err != nil {
 		return err
 	}
 	nets, _ := desiredNets(old)
-	change(nets)
+	change(nets, now)
 	maps.DeleteFunc(nets, func(_ netip.Prefix, end time.Time) bool { return !end.IsZero() && !end.After(now) })
 	wanted := pieces(nets)
 
-	have := make(map[piece16]string, len(old))
+	have := make(map[span]string, len(old))
 	for _, p := range old {
 		if have[p.span()], err = p.comment(); err != nil {
 			have[p.span()] = "" // not one of ours: a foreign interval of very many prefixes
@@ -105,10 +81,10 @@ func (k *Kernel) rewriteNets(set setID, change func(nets map[netip.Prefix]time.T
 	return k.elems.commit(m)
 }
 
-// piece16 tells an interval from another.
-type piece16 struct{ first, last netip.Addr }
+// span tells an interval from another.
+type span struct{ first, last netip.Addr }
 
-func (p piece) span() piece16 { return piece16{p.first, p.last} }
+func (p piece) span() span { return span{p.first, p.last} }
 
 // putPieces writes messages of pieces: for each the element where it starts, and
 // the one after its end unless it reaches to the last address.
@@ -161,10 +137,10 @@ func readNets(s *sock, set setID, now time.Time) ([]piece, error) {
 	return nil, fmt.Errorf("set %s: its contents keep changing", set)
 }
 
-func (k *Kernel) yieldNets(set setID, yield func(Ban) error) error {
+func (k *Kernel) yieldNets(ctx context.Context, set setID, yield func(Ban) error) error {
 	if !k.intervalTimeouts {
 		k.mu.Lock()
-		err := k.rewriteNets(set, func(map[netip.Prefix]time.Time) {})
+		err := k.rewriteNets(ctx, set, func(map[netip.Prefix]time.Time, time.Time) {})
 		k.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("end bans of set %s: %w", set, absent(err))
