@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"sekisho/internal/bench/loggen"
 )
@@ -27,21 +28,23 @@ func (b *bench) explain(ctx context.Context) error {
 		if err := generate(log, loggen.Options{Lines: b.lines, ISO: format.iso, Seed: 1}); err != nil {
 			return err
 		}
+		var counted, summary strings.Builder
 		commands := []struct {
-			name string
-			env  []string
-			args []string
+			name   string
+			stdout io.Writer
+			env    []string
+			args   []string
 		}{
-			{"grep", nil, []string{"grep", "-cE", grepPattern, log}},
-			{"explain", []string{"GOMAXPROCS=1"}, []string{b.sekisho, "explain", log}},
-			{"json", []string{"GOMAXPROCS=1"}, []string{b.sekisho, "explain", "--json", log}},
+			{"grep", &counted, nil, []string{"grep", "-cE", grepPattern, log}},
+			{"explain", &summary, []string{"GOMAXPROCS=1"}, []string{b.sekisho, "explain", log}},
+			{"json", nil, []string{"GOMAXPROCS=1"}, []string{b.sekisho, "explain", "--json", log}},
 		}
 		speed := map[string][]float64{}
 		ratio := map[string][]float64{}
 		peak := map[string]float64{}
 		for run := range b.runs + 1 {
 			for _, c := range commands {
-				u, err := measure(ctx, nil, c.env, c.args...)
+				u, err := measure(ctx, nil, c.stdout, c.env, c.args...)
 				if err != nil {
 					return err
 				}
@@ -95,7 +98,7 @@ func (b *bench) parsers(ctx context.Context, speed map[string]float64) {
 			return err
 		}
 		defer stdin.Close()
-		u, err := measure(ctx, stdin, nil, args...)
+		u, err := measure(ctx, stdin, nil, nil, args...)
 		if err == nil {
 			speed[program] = float64(lines) / u.Wall.Seconds()
 		}
@@ -125,7 +128,7 @@ func (b *bench) stream(ctx context.Context) error {
 		g := loggen.New(loggen.Options{Seed: 2, Sources: 500_000})
 		_ = copyLines(w, g, size) // a reader that went away has its own error
 	}()
-	u, err := measure(ctx, r, nil, b.sekisho, "explain", "-")
+	u, err := measure(ctx, r, nil, nil, b.sekisho, "explain", "-")
 	r.Close()
 	if err != nil {
 		return err

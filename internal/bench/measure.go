@@ -61,9 +61,10 @@ func measureMain(args []string) int {
 	return 0
 }
 
-// measure runs args on the last CPU, with env added to a plain environment, its
-// output thrown away. An exit code over 1 is an error (grep's 1 is "no match").
-func measure(ctx context.Context, stdin io.Reader, env []string, args ...string) (usage, error) {
+// measure runs args on the last CPU, with env added to a plain environment. An
+// exit code over 1 is an error (grep's 1 is "no match"). A nil stdout is
+// /dev/null, where grep would stop at its first match.
+func measure(ctx context.Context, stdin io.Reader, stdout io.Writer, env []string, args ...string) (usage, error) {
 	var u usage
 	self, err := os.Executable()
 	if err != nil {
@@ -77,8 +78,7 @@ func measure(ctx context.Context, stdin io.Reader, env []string, args ...string)
 	var complaint strings.Builder
 	cmd := exec.CommandContext(ctx, self, append([]string{measureArg, strconv.Itoa(lastCPU())}, args...)...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}, env...)
-	cmd.Stdin = stdin
-	cmd.Stderr = &complaint
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &complaint
 	cmd.ExtraFiles = []*os.File{w}
 	err = cmd.Start()
 	w.Close()
