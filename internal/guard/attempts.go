@@ -142,7 +142,7 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 	case sshlog.NotAllowed, sshlog.RootRefused:
 		// PAM's account check denies after "Failed METHOD", in the same try
 		// (monitor.c logs before auth2.c is told); all else is before it.
-		if c.credit || failed {
+		if c.credit || failed && ev.Kind == sshlog.NotAllowed {
 			return 0
 		}
 		c.pending, c.credit, c.creditFor = false, true, c.hash

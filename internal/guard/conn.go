@@ -37,7 +37,7 @@ type conn struct {
 	credit    bool // the attempt that the next failure line speaks of is accounted for
 	pamCredit bool // likewise: "error: PAM: ..." was, and "Failed keyboard-interactive/pam" may follow
 	keys      bool // the public keys of a user who does not exist are accounted for
-	failed    bool // the last line was a failure for a user who exists, and accounted for
+	failed    bool // the last line was "Failed ...", which is accounted for
 	pending   bool // a PAM module failed: sshd itself or the end of the connection will tell
 	ahead     bool // and was charged before a line told
 	queued    bool // in the queue of what is pending
