@@ -21,7 +21,7 @@ var attacker = netip.MustParseAddr("198.18.1.2")
 
 // guessing is an attack that must end in a ban.
 func guessing(from netip.Addr) lab.Attack {
-	return lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c"}, Conns: 2}
+	return lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c"}, Conns: 2, Patience: 3 * time.Second}
 }
 
 func (h *host) attack(t *testing.T, a lab.Attack) lab.Result {

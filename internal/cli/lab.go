@@ -189,7 +189,7 @@ func (s *show) scenes(ctx context.Context) error {
 func (s *show) attack(ctx context.Context, from netip.Addr, user string) error {
 	s.say("attack begins: %s guesses passwords of %s", from, user)
 	watch := s.watch(ctx, from)
-	result, err := s.lab.Attack(ctx, lab.Attack{Method: lab.Password, From: from, User: user, Passwords: []string{"123456", "password", "admin"}, Conns: 3})
+	result, err := s.lab.Attack(ctx, lab.Attack{Method: lab.Password, From: from, User: user, Passwords: []string{"123456", "password", "admin"}, Conns: 3, Patience: 2 * time.Second})
 	if err != nil {
 		return fmt.Errorf("attack from %s: %w", from, err)
 	}
@@ -285,7 +285,7 @@ func (s *show) lies(ctx context.Context) error {
 		for range i {
 			from = from.Next()
 		}
-		if _, err := s.lab.Attack(ctx, lab.Attack{Method: lab.Password, From: from, User: user, Passwords: []string{"x"}, Conns: 1}); err != nil {
+		if _, err := s.lab.Attack(ctx, lab.Attack{Method: lab.Password, From: from, User: user, Passwords: []string{"x"}, Patience: 4 * time.Second}); err != nil {
 			return err
 		}
 	}
@@ -309,7 +309,7 @@ func (s *show) wave(ctx context.Context) error {
 	var attacks []lab.Attack
 	from := labWave
 	for range s.sources {
-		attacks = append(attacks, lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c", "d", "e"}})
+		attacks = append(attacks, lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c", "d", "e"}, Patience: 4 * time.Second})
 		from = from.Next()
 		if b := from.As4(); b[3] == 0 {
 			from = from.Next()
