@@ -157,3 +157,11 @@ func TestSources(t *testing.T) {
 		t.Errorf("sources (-want +got):\n%s", diff)
 	}
 }
+
+func TestBenchmarkMetrics(t *testing.T) {
+	got := benchmarkMetrics("goos: linux\nBenchmarkFlood-2   \t       1\t         0.7500 fail2ban-Mpps\t         0 ns/op\t         1.900 ratio\nPASS\n", "BenchmarkFlood")
+	want := map[string]float64{"fail2ban-Mpps": 0.75, "ns/op": 0, "ratio": 1.9}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
