@@ -238,17 +238,25 @@ func (s *fileSource) batch(final bool) Batch {
 		b.Position = s.o.After
 		return b
 	}
-	off := g.off - int64(s.split.used-s.split.consumed) - s.split.skipped
-	if g.gz == nil && int64(len(g.head)) < min(off, fingerprintSize) {
-		g.readHead(fingerprintSize)
-	}
-	s.pos.Device, s.pos.Inode, s.pos.Offset, s.pos.Shift = g.id.device, g.id.inode, off, int64(s.zone)
-	s.pos.Fingerprint = fingerprint(g.head[:min(off, int64(len(g.head)))])
+	s.pos = s.here()
 	if n := len(b.Lines); n > 0 && b.Lines[n-1].Time != 0 {
 		s.pos.Time = b.Lines[n-1].Time
 	}
 	b.Position = s.pos
 	return b
+}
+
+// here is the position after the last line that was cut, in the current segment.
+func (s *fileSource) here() Position {
+	g := s.cur
+	off := g.off - int64(s.split.used-s.split.consumed) - s.split.skipped
+	if g.gz == nil && int64(len(g.head)) < min(off, fingerprintSize) {
+		g.readHead()
+	}
+	return Position{
+		Device: g.id.device, Inode: g.id.inode, Offset: off, Time: s.pos.Time, Shift: int64(s.zone),
+		Fingerprint: fingerprint(g.head[:min(off, int64(len(g.head)))]),
+	}
 }
 
 // checkZone compares a new line's time with the clock and, where they differ,
@@ -306,30 +314,23 @@ func (s *fileSource) leave() {
 }
 
 // truncated goes on after the file was cut off or overwritten: with what a
-// copy of the old content still holds, then from the new beginning.
+// copy of the old content still holds, then with the same file from its new
+// beginning, whatever its name is by now.
 func (s *fileSource) truncated() {
 	s.o.Logger.Info("log was truncated", "path", s.path)
-	old := s.cur
-	at := Position{Offset: old.off - int64(s.split.used-s.split.consumed) - s.split.skipped}
-	n := min(at.Offset, int64(len(old.head)))
-	at.Fingerprint = fingerprint(old.head[:n])
-	s.leave()
+	at, again := s.here(), &segment{logFile: s.cur.logFile, end: -1}
+	s.cur = nil
 	s.split.reset()
 	files, _ := rotated(s.path)
-	for i, g := range slices.Backward(files) {
-		if at.Offset > 0 && g.id != old.id && g.isAt(at) {
-			s.plan = append(s.plan, &segment{logFile: g, off: at.Offset, end: -1})
-			files = slices.Delete(files, i, i+1)
-			break
-		}
+	i := slices.IndexFunc(files, func(g *logFile) bool { return at.Offset > 0 && g.id != again.id && g.isAt(at) })
+	if i >= 0 {
+		s.plan = append([]*segment{{logFile: files[i], off: at.Offset, end: -1}, again}, s.plan...)
+		s.closeExcept(files, files[i:i+1])
+	} else {
+		s.plan = append([]*segment{again}, s.plan...)
+		s.closeExcept(files, nil)
 	}
-	for _, g := range files {
-		g.close()
-	}
-	if g, err := openGeneration(s.path); err == nil {
-		s.plan = append(s.plan, &segment{logFile: g, end: -1})
-	}
-	s.look = true
+	again.readHead()
 }
 
 // follow compares the path with what is read, and plans to go on with newer
@@ -344,31 +345,41 @@ func (s *fileSource) follow() {
 		return
 	}
 	files, _ := s.generations()
-	newer := files
-	if s.cur != nil {
-		if s.cur.stat() != nil {
-			newer = nil
-		} else if i := slices.IndexFunc(files, func(g *logFile) bool { return g.id == s.cur.id }); i >= 0 {
-			newer = files[i+1:]
-		} else {
-			i := slices.IndexFunc(files, func(g *logFile) bool { return g.name == s.path || g.modTime.After(s.cur.modTime) })
-			newer = files[len(files):]
-			if i >= 0 {
-				newer = files[i:]
-			}
-		}
-	} else if n := len(files); n > 0 && files[n-1].name == s.path {
-		newer = files[n-1:]
-	} else {
-		newer = nil
-	}
-	if s.cur != nil && !slices.ContainsFunc(newer, func(g *logFile) bool { return g.size > 0 }) {
-		newer = nil
-	}
+	newer := s.newer(files)
 	s.closeExcept(files, newer)
 	for _, g := range newer {
 		s.plan = append(s.plan, &segment{logFile: g, end: -1})
 	}
+}
+
+// newer returns which generations follow the one that is read; none, while
+// none of them has begun.
+func (s *fileSource) newer(files []*logFile) []*logFile {
+	last := len(files) - 1
+	if s.cur == nil {
+		if last < 0 || files[last].name != s.path {
+			return nil
+		}
+		return files[last:]
+	}
+	if s.cur.stat() != nil {
+		return nil
+	}
+	i := slices.IndexFunc(files, func(g *logFile) bool { return g.id == s.cur.id })
+	if at := s.here(); i < 0 && at.Offset > 0 { // compressed by now?
+		i = slices.IndexFunc(files, func(g *logFile) bool { return g.isAt(at) })
+	}
+	if i >= 0 {
+		files = files[i+1:]
+	} else if i = slices.IndexFunc(files, func(g *logFile) bool { return g.name == s.path || g.modTime.After(s.cur.modTime) }); i >= 0 {
+		files = files[i:]
+	} else {
+		return nil
+	}
+	if !slices.ContainsFunc(files, func(g *logFile) bool { return g.size > 0 }) {
+		return nil
+	}
+	return files
 }
 
 // generations opens all of the log's files, oldest first, the one at the path

@@ -129,6 +129,7 @@ func exists(name string) bool {
 // reader follows a testLog.
 type reader struct {
 	t       *testing.T
+	fatalf  func(format string, args ...any)
 	o       Options
 	src     Source
 	pos     Position
@@ -140,7 +141,7 @@ type reader struct {
 
 func follow(t *testing.T, l *testLog, o Options) *reader {
 	t.Helper()
-	r := &reader{t: t, o: o, pos: o.After}
+	r := &reader{t: t, fatalf: t.Fatalf, o: o, pos: o.After}
 	r.open(l)
 	t.Cleanup(func() { r.src.Close() })
 	return r
@@ -189,11 +190,11 @@ func (r *reader) next(ctx context.Context) error {
 // until reads until there are n new lines.
 func (r *reader) until(n int) *reader {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 5*time.Second)
 	defer cancel()
 	for len(r.got) < n {
 		if err := r.next(ctx); err != nil {
-			r.t.Fatalf("after %d new lines of %d: %v\nlast: %q", len(r.got), n, err, r.got[max(0, len(r.got)-3):])
+			r.fatalf("after %d new lines of %d: %v\nlast: %q", len(r.got), n, err, r.got[max(0, len(r.got)-3):])
 		}
 	}
 	return r

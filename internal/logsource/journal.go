@@ -220,7 +220,7 @@ func (s *journalSource) Next(ctx context.Context) (Batch, error) {
 		case <-ctx.Done():
 			return Batch{}, ctx.Err()
 		case c := <-s.pump.filled:
-			s.split.used += copy(s.split.free(), c.data)
+			s.split.put(c.data)
 			s.pump.giveBack(c)
 			if c.err == nil {
 				continue

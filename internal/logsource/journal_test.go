@@ -119,7 +119,7 @@ func (j *testJournal) sync() {
 func (j *testJournal) follow(o Options) *reader {
 	j.t.Helper()
 	o.Directory = j.dir
-	r := &reader{t: j.t, o: o, pos: o.After}
+	r := &reader{t: j.t, fatalf: j.t.Fatalf, o: o, pos: o.After}
 	j.open(r)
 	j.t.Cleanup(func() { r.src.Close() })
 	return r

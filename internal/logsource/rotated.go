@@ -108,7 +108,7 @@ func openGeneration(name string) (*logFile, error) {
 		g.gz, g.head = br, bytes.Clone(head)
 		return g, nil
 	}
-	g.readHead(fingerprintSize)
+	g.readHead()
 	return g, nil
 }
 
@@ -131,9 +131,9 @@ func identity(fi fs.FileInfo) fileID {
 	return fileID{device: uint64(st.Dev), inode: st.Ino}
 }
 
-func (g *logFile) readHead(n int) {
-	buf := make([]byte, n)
-	n, _ = g.file.ReadAt(buf, 0)
+func (g *logFile) readHead() {
+	buf := make([]byte, fingerprintSize)
+	n, _ := g.file.ReadAt(buf, 0)
 	g.head = buf[:n]
 }
 

@@ -32,6 +32,13 @@ func (s *splitter) free() []byte {
 	return s.buf[s.used:]
 }
 
+// put appends data, of which there is never more than what fits behind the rest
+// that a cut leaves: maxLine at most.
+func (s *splitter) put(data []byte) {
+	n := copy(s.free(), data)
+	s.used += n
+}
+
 // reset forgets an unfinished line.
 func (s *splitter) reset() { s.used, s.consumed, s.skipped = 0, 0, 0 }
 

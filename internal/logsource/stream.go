@@ -84,7 +84,7 @@ func (s *stdinSource) Next(ctx context.Context) (Batch, error) {
 		case <-ctx.Done():
 			return Batch{}, ctx.Err()
 		case c := <-s.pump.filled:
-			s.split.used += copy(s.split.free(), c.data) // the buffer has room: see the splitter's bound on a rest
+			s.split.put(c.data)
 			s.pump.giveBack(c)
 			s.err = c.err
 			now := s.o.Now()
