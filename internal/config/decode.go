@@ -83,6 +83,9 @@ func join(path, name string) string {
 // unknownHint says which key may be meant: one nearly of that name here, one of
 // that name elsewhere, or any of those that are here.
 func unknownHint(path, name string, here group) string {
+	if before, _, ok := strings.Cut(name, ":"); ok && slices.Contains(here.names(), before) {
+		return "write a space after the colon"
+	}
 	if near := nearest(name, here.names()); near != "" {
 		return "did you mean " + near + "?"
 	}

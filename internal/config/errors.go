@@ -9,8 +9,12 @@ import (
 	"sekisho/internal/printable"
 )
 
-// maxErrors bounds how many errors of one file are told.
-const maxErrors = 20
+// maxErrors bounds how many errors of one file are told, maxFound how many are
+// held until they are in order.
+const (
+	maxErrors = 20
+	maxFound  = 1000
+)
 
 // Error is one mistake in a configuration file: where, what, and what to do now.
 // All of its text is fit for a terminal, whatever the file holds.
@@ -81,10 +85,17 @@ func (es Errors) Unwrap() []error {
 }
 
 // mistakes collects the errors of one file.
-type mistakes struct{ found Errors }
+type mistakes struct {
+	found   Errors
+	further int // beyond maxFound
+}
 
 // add notes a mistake at a place.
 func (m *mistakes) add(at place, hint, format string, args ...any) {
+	if len(m.found) == maxFound {
+		m.further++
+		return
+	}
 	m.found = append(m.found, &Error{
 		Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
@@ -99,7 +110,7 @@ func (m *mistakes) errors(file string, src []byte) error {
 	slices.SortStableFunc(found, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	if more := len(found) - maxErrors; more > 0 {
+	if more := len(found) + m.further - maxErrors; more > 0 {
 		found = append(found[:maxErrors:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown", more)})
 	}
 	lines := strings.Split(string(src), "\n")

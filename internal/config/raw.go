@@ -81,7 +81,7 @@ func readRaw(m *mistakes, src []byte) *node {
 	if checkText(m, src); len(m.found) > 0 {
 		return nil
 	}
-	tokens := lexer.Tokenize(string(src))
+	tokens := mendColons(lexer.Tokenize(string(src)))
 	if checkTokens(m, tokens); len(m.found) > 0 {
 		return nil
 	}
@@ -196,6 +196,46 @@ func checkTokens(m *mistakes, tokens token.Tokens) {
 			return
 		}
 	}
+}
+
+// mendColons puts scalars together that the lexer cut: inside braces it takes
+// every colon for the end of a key (goccy/go-yaml v1.19.2, also with no space
+// after it), which would make a mapping of 2001:db8::/32. In YAML a colon ends a
+// plain key only before a space.
+func mendColons(tokens token.Tokens) token.Tokens {
+	var res token.Tokens
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
+		if t.Type == token.MappingValueType && i+1 < len(tokens) && isPlain(tokens[i+1]) && adjoins(t, tokens[i+1]) {
+			value, at := t.Value+tokens[i+1].Value, t.Position
+			if n := len(res); n > 0 && adjoins(res[n-1], t) {
+				if last := res[n-1]; isPlain(last) {
+					value, at, res = last.Value+value, last.Position, res[:n-1]
+				} else if last.Indicator == token.QuotedScalarIndicator { // {"key":value}
+					res.Add(t)
+					continue
+				}
+			}
+			i++
+			t = token.New(value, value, at)
+		}
+		res.Add(t)
+	}
+	return res
+}
+
+// isPlain reports whether t is a scalar without quotes.
+func isPlain(t *token.Token) bool {
+	return t.CharacterType == token.CharacterTypeMiscellaneous && t.Indicator == token.NotIndicator && t.Type != token.CommentType
+}
+
+// adjoins reports whether b begins where a ends.
+func adjoins(a, b *token.Token) bool {
+	end := a.Position.Column + utf8.RuneCountInString(a.Value)
+	if a.Indicator == token.QuotedScalarIndicator { // its value is not as long as it is written
+		return a.Position.Line == b.Position.Line
+	}
+	return a.Position.Line == b.Position.Line && end == b.Position.Column
 }
 
 // parse runs the YAML parser. It is made for trusted input: a panic of its own

@@ -31,7 +31,11 @@ func scalarOf(d *decoder, path string, n *node, want, def string) bool {
 	case absent:
 		d.refuse(path, n.place, "write one, or leave the key out: it is "+def+" then", "there is no value; want %s", want)
 	default:
-		d.refuse(path, n.place, "", "%s where %s is wanted", n.what(), want)
+		hint := ""
+		if n.kind == mapping { // what ends in a colon, or has one before a space
+			hint = "put it in quotes"
+		}
+		d.refuse(path, n.place, hint, "%s where %s is wanted", n.what(), want)
 	}
 	return false
 }

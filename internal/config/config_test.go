@@ -1,0 +1,416 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"sekisho/internal/sshlog"
+)
+
+var comparePrefixes = cmp.Options{
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmpopts.EquateEmpty(),
+}
+
+func TestDefaultIsConsistent(t *testing.T) {
+	got, err := Parse("x", []byte("version: 1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, comparePrefixes); diff != "" {
+		t.Errorf("(-default +got):\n%s", diff)
+	}
+}
+
+func TestParse(t *testing.T) {
+	prefixes := func(texts ...string) (ps []netip.Prefix) {
+		for _, s := range texts {
+			ps = append(ps, netip.MustParsePrefix(s))
+		}
+		return ps
+	}
+	for _, tt := range []struct {
+		name, src string
+		change    func(c *Config)
+	}{
+		{"one port", "ssh: {port: 51921}", func(c *Config) { c.SSH.Ports = []uint16{51921} }},
+		{"ports", "ssh:\n  port:\n  - 22\n  - 51921\n", func(c *Config) { c.SSH.Ports = []uint16{22, 51921} }},
+		{"a group with nothing in it", "guard:\n  # enforce: no\nlog:\n", func(*Config) {}},
+		{"a list with nothing in it", "admins:\n#  - 1.2.3.4\n", func(*Config) {}},
+		{"admins", "admins: [1.2.3.4, 10.0.0.0/8, '2001:db8::/48', ::1, fc00::/7, 1.2.3.4/32]\n", func(c *Config) {
+			c.Admins = prefixes("1.2.3.4/32", "10.0.0.0/8", "2001:db8::/48", "::1/128", "fc00::/7")
+		}},
+		{"IPv6 without quotes, everywhere", "guard: {ignore: [::1, 2001:db8::/32, fe80::, 1.2.3.4]}\nadmins:\n- ::2\n- 2001:db8::1\n", func(c *Config) {
+			c.Guard.Ignore = prefixes("::1/128", "2001:db8::/32", "fe80::/128", "1.2.3.4/32")
+			c.Admins = prefixes("::2/128", "2001:db8::1/128")
+		}},
+		{"as JSON", `"ssh": {"port":[22,23]}`, func(c *Config) { c.SSH.Ports = []uint16{22, 23} }},
+		{"as JSON, text", `"guard": {"mode":"extra","ban_time":"2h","max_retry":6}`, func(c *Config) {
+			c.Guard.Mode, c.Guard.BanTime, c.Guard.MaxRetry = ModeExtra, 2*time.Hour, 6
+		}},
+		{"booleans", "guard: {enforce: off, spare_sessions: no, distributed: false, cut_connections: on}", func(c *Config) {
+			c.Guard.Enforce, c.Guard.SpareSessions, c.Guard.Distributed, c.Guard.CutConnections = false, false, false, true
+		}},
+		{"durations", "guard: {find_time: 1h30m, ban_time: 1.5d, growth: {max: 2w, forget: 30d}, known: {for: 0s}}", func(c *Config) {
+			c.Guard.FindTime, c.Guard.BanTime = 90*time.Minute, 36*time.Hour
+			c.Guard.Growth.Max, c.Guard.Known.For = 14*day, 0
+		}},
+		{"quoted text stays text", "guard: {mode: \"extra\", ban_time: '2h'}", func(c *Config) {
+			c.Guard.Mode, c.Guard.BanTime = ModeExtra, 2*time.Hour
+		}},
+		{"no growth", "guard: {ban_time: 30d, growth: {factor: 1}}", func(c *Config) {
+			c.Guard.BanTime, c.Guard.Growth.Factor = 30*day, 1
+		}},
+		{"factor with a fraction", "guard: {growth: {factor: 1.5}}", func(c *Config) { c.Guard.Growth.Factor = 1.5 }},
+		{"no escalation", "guard: {escalate: {hosts: 0}, prefix: {ipv4: 24, ipv6: 48}}", func(c *Config) {
+			c.Guard.Escalate.Hosts, c.Guard.Prefix = 0, PrefixLengths{24, 48}
+		}},
+		{"weights", "guard: {weights: {failed: 3, no_identification: 0}}", func(c *Config) {
+			c.Guard.Weights = map[sshlog.Kind]int{sshlog.Failed: 3, sshlog.NoIdentification: 0}
+		}},
+		{"files", "log: {source: files, files: [/var/log//auth.log, /x], forgeable: yes}", func(c *Config) {
+			c.Log = Log{Source: SourceFiles, Files: []string{"/var/log/auth.log", "/x"}, Forgeable: true}
+		}},
+		{"metrics", "metrics: {listen: '[::1]:9222'}", func(c *Config) { c.Metrics.Listen = netip.MustParseAddrPort("[::1]:9222") }},
+		{"no metrics", "metrics: {listen: ''}", func(*Config) {}},
+		{"drop", "guard: {drop: ssh}", func(c *Config) { c.Guard.Drop = DropSSH }},
+		{"line ends of Windows, a byte order mark", "ssh:\r\n  port: 23\r\n", func(c *Config) { c.SSH.Ports = []uint16{23} }},
+		{"a document header and end", "ssh: {port: 23}\n...\n", func(c *Config) { c.SSH.Ports = []uint16{23} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, head := range []string{"version: 1\n", "\ufeff---\nversion: 1 # ours\n"} {
+				want := Default()
+				tt.change(want)
+				got, err := Parse("x.yaml", []byte(head+tt.src))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, got, comparePrefixes); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// TestMistakes: one file, its mistakes as "line:column message | hint".
+func TestMistakes(t *testing.T) {
+	for _, tt := range []struct {
+		name, src string
+		want      []string
+	}{
+		{"empty", "", []string{"1:1 the file says nothing | write `version: 1`; every other key has a default"}},
+		{"comments alone", "# nothing\n", []string{"1:1 the file says nothing | write `version: 1`; every other key has a default"}},
+		{"null", "---\n", []string{"1:1 the file says nothing | write `version: 1`; every other key has a default"}},
+		{"a list", "- 1\n", []string{"1:1 the file holds a list where keys are wanted | begin with `version: 1`"}},
+		{"a word", "hello\n", []string{"1:1 the file holds \"hello\" where keys are wanted | begin with `version: 1`"}},
+		{"no version", "admins: []\n", []string{"1:1 the version is missing | write `version: 1` as the first line"}},
+		{"another version, and nothing else is told", "version: 2\nfoo: bar\n", []string{"1:10 version: 2 is no version that is known here | this program reads version 1; a newer sekisho may read this file"}},
+		{"version as text", "version: \"1\"\n", []string{"1:10 version: the text \"1\" where a number is wanted | leave out the quotes"}},
+		{"version of no kind", "version: one\n", []string{"1:10 version: \"one\" is no version | write `version: 1`"}},
+		{"version of another spelling", "version: 0x1\n", []string{"1:10 version: \"0x1\" is no version | write `version: 1`"}},
+
+		{"unknown key, nearly known", "version: 1\ngaurd: {}\n", []string{`2:1 there is no key "gaurd" | did you mean guard?`}},
+		{"known elsewhere", "version: 1\nmaxretry: 5\nport: 22\n", []string{
+			`2:1 there is no key "maxretry" | did you mean guard.max_retry?`,
+			`3:1 there is no key "port" | did you mean ssh.port?`}},
+		{"fail2ban's words", "version: 1\nguard: {bantime: 1h, find-time: 1h, ignoreip: []}\n", []string{
+			`2:9 there is no key "guard.bantime" | did you mean ban_time?`,
+			`2:22 there is no key "guard.find-time" | did you mean find_time?`,
+			`2:37 there is no key "guard.ignoreip" | did you mean ignore?`}},
+		{"unknown key", "version: 1\nlog: {colour: red}\n", []string{`2:7 there is no key "log.colour" | the keys here are source, files, forgeable`}},
+		{"key twice", "version: 1\nguard:\n  mode: extra\n  enforce: no\n  mode: ddos\n", []string{`5:3 "guard.mode" is there twice | keep one; the first is on line 3`}},
+		{"group twice", "version: 1\nlog: {}\nlog: {}\n", []string{`3:1 "log" is there twice | keep one; the first is on line 2`}},
+		{"group with a value", "version: 1\nlog: journald\n", []string{`2:6 log: "journald" where keys are wanted | write its keys below it, indented: source, files, forgeable`}},
+
+		{"number", "version: 1\nguard: {max_retry: five, max_sources: 1.5, known: {max_retry: \"9\"}}\n", []string{
+			`2:20 guard.max_retry: "five" is no whole number | write a number from 1 to 1000`,
+			`2:39 guard.max_sources: "1.5" is no whole number | write a number from 1000 to 10000000`,
+			`2:63 guard.known.max_retry: the text "9" where a number is wanted | leave out the quotes`}},
+		{"number out of range", "version: 1\nguard: {max_retry: 0, escalate: {hosts: 1}, prefix: {ipv4: 33, ipv6: 99999999999999999999}}\n", []string{
+			`2:20 guard.max_retry: 0 is out of range | write a number from 1 to 1000`,
+			`2:41 guard.escalate.hosts: 1 is out of range | write a number from 2 to 1000, or 0: off`,
+			`2:60 guard.prefix.ipv4: 33 is out of range | write a number from 16 to 32`,
+			`2:70 guard.prefix.ipv6: "99999999999999999999" is no whole number | write a number from 32 to 128`}},
+		{"number of another spelling", "version: 1\nguard: {max_retry: 0x10, max_sources: 1_000_000}\n", []string{
+			`2:20 guard.max_retry: "0x10" is no whole number | write a number from 1 to 1000`,
+			`2:39 guard.max_sources: "1_000_000" is no whole number | write a number from 1000 to 10000000`}},
+		{"factor", "version: 1\nguard: {growth: {factor: .inf}}\n", []string{`2:26 guard.growth.factor: ".inf" is no number | write a number from 1 to 100, also 1.5`}},
+		{"factor out of range", "version: 1\nguard: {growth: {factor: 0.5}}\n", []string{`2:26 guard.growth.factor: 0.5 is out of range | write a number from 1 to 100, also 1.5`}},
+		{"boolean", "version: 1\nguard: {enforce: No, distributed: \"yes\", cut_connections: 1, spare_sessions: [yes]}\n", []string{
+			`2:18 guard.enforce: "No" is neither yes nor no | write yes or no (on, off, true and false are taken too)`,
+			`2:35 guard.distributed: the text "yes" where yes or no is wanted | leave out the quotes`,
+			`2:59 guard.cut_connections: "1" is neither yes nor no | write yes or no (on, off, true and false are taken too)`,
+			`2:78 guard.spare_sessions: a list where yes or no is wanted`}},
+		{"no value", "version: 1\nguard:\n  mode:\n", []string{`3:9 guard.mode: there is no value; want one of normal, ddos, extra, aggressive | write one, or leave the key out: it is aggressive then`}},
+		{"no space after a colon", "version: 1\nguard: {mode:extra}\n", []string{`2:9 there is no key "guard.mode:extra" | write a space after the colon`}},
+		{"an address that ends in a colon", "version: 1\nadmins:\n- 2001:db8::\n", []string{`3:3 admins: a mapping where an address or prefix is wanted | put it in quotes`}},
+		{"choice", "version: 1\nguard: {mode: agressive, drop: everything}\n", []string{
+			`2:15 guard.mode: "agressive" is not known | did you mean aggressive?`,
+			`2:32 guard.drop: "everything" is not known | write one of all, ssh`}},
+		{"duration", "version: 1\nguard: {find_time: 600, ban_time: 10 minutes, growth: {forget: 30}, known: {for: -1h}}\n", []string{
+			`2:20 guard.find_time: 600 has no unit | write 600s or 10m`,
+			`2:35 guard.ban_time: "10 minutes" is no duration | write it like 30s, 10m, 1h30m or 7d; the units are w, d, h, m, s and ms`,
+			`2:64 guard.growth.forget: 30 has no unit | write 30s or 30m`,
+			`2:82 guard.known.for: "-1h" is no duration | write it like 30s, 10m, 1h30m or 7d; the units are w, d, h, m, s and ms`}},
+		{"duration out of range", "version: 1\nguard: {find_time: 8d, ban_time: forever}\n", []string{
+			`2:20 guard.find_time: 8d is out of range | write a duration from 1s to 7d`,
+			`2:34 guard.ban_time: "forever" is no duration | the longest is 365d; what ends by itself cannot lock anyone out for good`}},
+		{"ports", "version: 1\nssh: {port: [22, 22, 0, 65536, \"x\", [1]]}\n", []string{
+			`2:18 ssh.port: port 22 is there twice | keep one`,
+			`2:22 ssh.port: 0 is out of range | write a number from 1 to 65535`,
+			`2:25 ssh.port: 65536 is out of range | write a number from 1 to 65535`,
+			`2:32 ssh.port: the text "x" where a number is wanted | leave out the quotes`,
+			`2:37 ssh.port: a list where a number is wanted`}},
+		{"no ports", "version: 1\nssh: {port: []}\n", []string{`2:13 ssh.port: the list is empty | write sshd's port`}},
+		{"addresses", "version: 1\nadmins:\n- 1.2.3.4/24\n- fe80::1%eth0\n- ::ffff:1.2.3.4\n- example.com\n- 1.2.3\n- 192.168.010.1\n- ::ffff:1.2.3.0/120\n- 1.2.3.4/33\n", []string{
+			`3:3 admins: "1.2.3.4/24" has bits set beyond its /24 | write 1.2.3.0/24 for the network, or 1.2.3.4 for the one address`,
+			`4:3 admins: "fe80::1%eth0" has a zone | write fe80::1; a zone says nothing about a peer`,
+			`5:3 admins: "::ffff:1.2.3.4" is an IPv4 address written as IPv6 | write 1.2.3.4`,
+			`6:3 admins: "example.com" is no address or prefix | write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); a name can be turned elsewhere by whoever runs its DNS`,
+			`7:3 admins: "1.2.3" is no address or prefix | write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); a name can be turned elsewhere by whoever runs its DNS`,
+			`8:3 admins: "192.168.010.1" is no address or prefix | write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); a name can be turned elsewhere by whoever runs its DNS`,
+			`9:3 admins: "::ffff:1.2.3.0/120" is an IPv4 prefix written as IPv6 | write it as IPv4`,
+			`10:3 admins: "1.2.3.4/33" is no prefix | write a prefix as 203.0.113.0/24 or 2001:db8::/48`}},
+		{"everyone", "version: 1\nadmins: [0.0.0.0/0, ::/0]\nguard: {ignore: [128.0.0.0/1, 2000::/3]}\n", []string{
+			`2:10 admins: 0.0.0.0/0 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`,
+			`2:21 admins: ::/0 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`,
+			`3:18 guard.ignore: 128.0.0.0/1 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`,
+			`3:31 guard.ignore: 2000::/3 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`}},
+		{"an address outside a list", "version: 1\nadmins: 1.2.3.4\n", []string{`2:9 admins: "1.2.3.4" where a list is wanted | write it in brackets: [203.0.113.7, 2001:db8::/48]`}},
+		{"weights", "version: 1\nguard: {weights: {faild: 1, failed: 101, closed: 1, closed: 2}}\n", []string{
+			`2:19 guard.weights: "faild" is no kind of message that can count | did you mean failed?`,
+			`2:37 guard.weights: 101 is out of range | write a number from 0 to 100`,
+			`2:53 guard.weights: "closed" is there twice | keep one; the first is on line 2`}},
+		{"weights as a list", "version: 1\nguard: {weights: [failed]}\n", []string{`2:18 guard.weights: a list where kinds and weights are wanted | write it in braces: {failed: 1}`}},
+		{"paths", "version: 1\nlog: {source: files, files: [auth.log, /, /x, //x]}\n", []string{
+			`2:30 log.files: "auth.log" is no absolute path of a file | write the whole path, such as /var/log/auth.log`,
+			`2:40 log.files: "/" is no absolute path of a file | write the whole path, such as /var/log/auth.log`,
+			`2:47 log.files: "/x" is there twice | keep one`}},
+		{"listen", "version: 1\nmetrics: {listen: 0.0.0.0:9222}\n", []string{`2:19 metrics.listen: 0.0.0.0:9222 can be reached from outside | write 127.0.0.1:9222; to let others ask, put a proxy with a password in front`}},
+		{"listen at a name", "version: 1\nmetrics: {listen: localhost:9222}\n", []string{`2:19 metrics.listen: "localhost:9222" is no address and port | write it like 127.0.0.1:9222 or [::1]:9222`}},
+
+		{"ban_time beyond the longest", "version: 1\nguard: {ban_time: 8d}\n", []string{`2:19 bans of 8d (guard.ban_time) are longer than the longest, 7d (guard.growth.max) | raise guard.growth.max, or set guard.growth.factor: 1 for bans that do not grow`}},
+		{"forgotten too soon", "version: 1\nguard: {growth: {forget: 1d}}\n", []string{`2:26 bans are forgotten after 1d (guard.growth.forget), while one of up to 7d (guard.growth.max) may still hold | raise guard.growth.forget to guard.growth.max or more`}},
+		{"known judged harder", "version: 1\nguard: {max_retry: 50}\n", []string{`2:20 who logged in lately would be banned sooner than a stranger: guard.known.max_retry is below guard.max_retry | raise guard.known.max_retry to guard.max_retry or more, or set guard.known.for: 0s`}},
+		{"network no larger than a source", "version: 1\nguard: {prefix: {ipv4: 24, ipv6: 48}}\n", []string{
+			`2:24 a network (guard.escalate.ipv4) must be larger than a source (guard.prefix.ipv4) | make guard.escalate.ipv4 smaller than guard.prefix.ipv4, or set guard.escalate.hosts: 0`,
+			`2:34 a network (guard.escalate.ipv6) must be larger than a source (guard.prefix.ipv6) | make guard.escalate.ipv6 smaller than guard.prefix.ipv6, or set guard.escalate.hosts: 0`}},
+		{"no files", "version: 1\nlog: {source: files}\n", []string{`2:15 log.source is files, but log.files names none | name them: files: [/var/log/auth.log]`}},
+		{"files for nothing", "version: 1\nlog: {files: [/x]}\n", []string{`2:14 log.files would not be read: log.source is auto | set log.source: files, or leave log.files out`}},
+		{"forgeable for nothing", "version: 1\nlog: {source: journald, forgeable: yes}\n", []string{`2:36 log.forgeable has no meaning for journald, which keeps each message whole | leave log.forgeable out`}},
+		{"what was refused is not judged again", "version: 1\nlog: {source: file, files: [/x]}\n", []string{`2:15 log.source: "file" is not known | did you mean files?`}},
+
+		{"anchors and the like", "version: 1\nadmins: &a [1.2.3.4]\nguard:\n  ignore: *a\n  <<: *a\n  mode: !!str extra\n", []string{
+			`2:9 an anchor (&) is not taken here | write the value out; a text that begins with & needs quotes`,
+			`4:11 an alias (*) is not taken here | write the value out; a text that begins with * needs quotes`,
+			`5:3 a merge key (<<) is not taken here | write the keys out`,
+			`5:7 an alias (*) is not taken here | write the value out; a text that begins with * needs quotes`,
+			`6:9 a tag (!) is not taken here | leave it out; a text that begins with ! needs quotes`}},
+		{"directive", "%YAML 1.2\n---\nversion: 1\n", []string{
+			"1:1 a directive (%) is not taken here | leave it out",
+			"2:1 a second document | keep everything in one document; leave out this ---"}},
+		{"two documents", "version: 1\n---\nversion: 1\n", []string{"2:1 a second document | keep everything in one document; leave out this ---"}},
+		{"complex key", "? version\n: 1\n", []string{"1:1 a complex key (?) is not taken here | write `key: value`"}},
+		{"tab", "version: 1\nguard:\n\tenforce: no\n \tmode: extra\n", []string{
+			"3:1 a tab in the indentation | indent with spaces", "4:2 a tab in the indentation | indent with spaces"}},
+		{"not UTF-8", "version: 1\n# caf\xe9\n", []string{"2:6 is not UTF-8: byte 0xe9 | save the file as UTF-8"}},
+		{"NUL", "version: 1\n\x00\n", []string{"2:1 a NUL byte | is this a text file? Save it as UTF-8"}},
+		{"control character", "version: 1\n# \x1b[2J\n", []string{"2:3 a control character, U+001B | delete it"}},
+		{"old Macintosh", "version: 1\rguard: {}\r", []string{"1:11 a control character, U+000D | delete it"}},
+		{"indented too deep", "version: 1\n" + strings.Repeat(" ", 201) + "x: 1\n", []string{"2:202 is indented too deep | indent with two spaces a level"}},
+		{"not YAML", "version: 1\nadmins: [1.2.3.4\nguard: {}\n", []string{"3:1 is not valid YAML: ',' or ']' must be specified | look for a missing quote, bracket, colon or space at this place or just before it"}},
+		{"nested too deep", "version: 1\nadmins: " + strings.Repeat("[", 17), []string{"2:25 is nested too deep"}},
+		{"dashes too deep", "version: 1\nadmins:\n" + strings.Repeat("- ", 17), []string{"3:33 is nested too deep"}},
+		{"too many keys", "version: 1\n" + strings.Repeat("a: 1\n", 5001), []string{"5001:2 has too many keys | is this the right file?"}},
+		{"too large", strings.Repeat("#", 1<<20+1), []string{"0:0 is larger than 1048576 bytes | a configuration has a few kilobytes; is this the right file?"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse("x.yaml", []byte(tt.src))
+			var wrong Errors
+			if !errors.As(err, &wrong) {
+				t.Fatalf("got error %v, want Errors", err)
+			}
+			var got []string
+			for _, e := range wrong {
+				text := strings.TrimPrefix(e.Place(), "x.yaml:")
+				if e.Line == 0 {
+					text = "0:0"
+				}
+				text += " " + e.Message
+				if e.Hint != "" {
+					text += " | " + e.Hint
+				}
+				got = append(got, text)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestMistakesAreBounded(t *testing.T) {
+	_, err := Parse("x.yaml", []byte("version: 1\nadmins:\n"+strings.Repeat("- x\n", 1000)))
+	var wrong Errors
+	if !errors.As(err, &wrong) || len(wrong) != maxErrors+1 {
+		t.Fatalf("got %d errors, want %d", len(wrong), maxErrors+1)
+	}
+	if got, want := wrong[maxErrors].Error(), "x.yaml: 980 more errors are not shown"; got != want {
+		t.Errorf("last error = %q, want %q", got, want)
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	for _, tt := range []struct{ name, src, want string }{
+		{"excerpt", "version: 1\nguard:\n  find_time: 600\n", `x.yaml:3:14: guard.find_time: 600 has no unit
+    3 |   find_time: 600
+      |              ^
+hint: write 600s or 10m`},
+		{"wide characters before the place", "version: 1\nguard: {関所: 1, mode: x}\n", `x.yaml:2:9: there is no key "guard.関所"
+    2 | guard: {関所: 1, mode: x}
+      |         ^
+hint: the keys here are ` + strings.Join(guardKeys(), ", ") + `
+
+x.yaml:2:22: guard.mode: "x" is not known
+    2 | guard: {関所: 1, mode: x}
+      |                        ^
+hint: write one of normal, ddos, extra, aggressive`},
+		{"hostile", "version: 1\nguard: {mode: \"\u202e\u2028\"}\n", `x.yaml:2:15: guard.mode: "\u202e\u2028" is not known
+    2 | guard: {mode: "\u202e\u2028"}
+      |               ^
+hint: write one of normal, ddos, extra, aggressive`},
+		{"a long line is cut", "version: 1\nadmins: [" + strings.Repeat("1.2.3.4, ", 100) + "x" + strings.Repeat(", 1.2.3.4", 100) + "]\n",
+			`x.yaml:2:910: admins: "x" is no address or prefix
+    2 | …3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, x, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1…
+      |                                                             ^
+hint: write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); a name can be turned elsewhere by whoever runs its DNS`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse("x.yaml", []byte(tt.src))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func guardKeys() []string {
+	for _, k := range table(Default()) {
+		if k.name == "guard" {
+			return k.value.(group).names()
+		}
+	}
+	return nil
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sekisho.yaml")
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load(nothing) = %v, want fs.ErrNotExist", err)
+	}
+	if _, err := LoadOrDefault(path, true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("LoadOrDefault(nothing, explicit) = %v, want fs.ErrNotExist", err)
+	}
+	got, err := LoadOrDefault(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, comparePrefixes); diff != "" {
+		t.Errorf("LoadOrDefault(nothing) (-default +got):\n%s", diff)
+	}
+	if err := os.WriteFile(path, []byte("version: 1\nguard: {max_retry: x}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var wrong Errors
+	if _, err := LoadOrDefault(path, false); !errors.As(err, &wrong) || wrong[0].Place() != path+":2:20" {
+		t.Errorf("LoadOrDefault(wrong) = %v", err)
+	}
+	if _, err := Load(dir); !errors.As(err, &wrong) || wrong[0].Error() != dir+": cannot be read: is a directory" {
+		t.Errorf("Load(directory) = %v", err)
+	}
+	if _, err := Load("/dev/zero"); !errors.As(err, &wrong) || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("Load(/dev/zero) = %v", err)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for _, tt := range []struct {
+		name, in string
+		want     time.Duration
+		text     string // "": an error
+	}{
+		{"seconds", "90s", 90 * time.Second, "1m30s"},
+		{"days", "7d", 7 * day, "7d"},
+		{"weeks", "1w", 7 * day, "7d"},
+		{"mixed", "1h30m", 90 * time.Minute, "1h30m"},
+		{"fraction", "1.5d", 36 * time.Hour, "1d12h"},
+		{"milliseconds", "1500ms", 1500 * time.Millisecond, "1s500ms"},
+		{"zero", "0s", 0, "0s"},
+		{"longest exact", "365d", 365 * day, "365d"},
+		{"empty", "", 0, ""},
+		{"bare", "600", 0, ""},
+		{"bare zero", "0", 0, ""},
+		{"negative", "-1h", 0, ""},
+		{"signed", "+1h", 0, ""},
+		{"unknown unit", "1y", 0, ""},
+		{"word", "10min", 0, ""},
+		{"space", "10 m", 0, ""},
+		{"too long", "99999999999w", 0, ""},
+		{"dots", "1..5h", 0, ""},
+		{"dot first", ".5h", 0, ""},
+		{"dot last", "1.h", 0, ""},
+		{"unit alone", "h", 0, ""},
+		{"a number at the end", "1h30", 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseDuration(tt.in)
+			if (err != nil) != (tt.text == "") || got != tt.want {
+				t.Fatalf("ParseDuration(%q) = %v, %v, want %v", tt.in, got, err, tt.want)
+			}
+			pattern := regexp.MustCompile(duration{p: &got}.schema()["pattern"].(string))
+			if tt.name != "too long" && pattern.MatchString(tt.in) != (err == nil) {
+				t.Errorf("the schema's pattern and ParseDuration(%q) are of two minds", tt.in)
+			}
+			if err == nil && FormatDuration(got) != tt.text {
+				t.Errorf("FormatDuration(%v) = %q, want %q", got, FormatDuration(got), tt.text)
+			}
+		})
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := []string{"max_retry", "find_time", "ban_time", "for", "max", "mode"}
+	for _, tt := range []struct{ name, in, want string }{
+		{"letter left out", "max_rety", "max_retry"},
+		{"swapped", "mdoe", "mode"},
+		{"without underscore", "bantime", "ban_time"},
+		{"with a hyphen, in capitals", "Find-Time", "find_time"},
+		{"too far", "window", ""},
+		{"short names are not guessed", "fog", "for"},
+		{"nothing alike", "xyz", ""},
+		{"empty", "", ""},
+		{"endless", strings.Repeat("x", 1<<16), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := nearest(tt.in, names); got != tt.want {
+				t.Errorf("nearest(%.20q) = %q, want %q", tt.in, got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,153 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// FuzzParse: whatever the file holds, there is no panic, and either a whole
+// configuration that meets its own rules, or errors fit for a terminal.
+func FuzzParse(f *testing.F) {
+	example, err := os.ReadFile("../../contrib/sekisho.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(example)
+	for _, s := range []string{
+		"version: 1\n", "version: 1\nguard: {weights: {failed: 1}}\n", "version: 1\nadmins: [::1, {a: b}, [c]]\n",
+		"version: 1\nlog: {source: files, files: [\"/a\\x00b\"]}\n", "a: &x [*x]\n", "? - : - ?\n", "{[{[", "a: |\n  b\n c", "--- >\n",
+		"version: 1\nguard: {growth: {factor: 1e400}}", "version: 1\n\u2028: 1\n", "\"\\u202e\": 1", "version:1", "{a:b:c::d,::e}", "- - -\n-", "a: 'b\n\n c'",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		cfg, err := Parse("x.yaml", src)
+		if (cfg == nil) == (err == nil) {
+			t.Fatalf("Parse = %v, %v", cfg, err)
+		}
+		if err == nil {
+			d := &decoder{places: map[string]place{}, bad: map[string]bool{}}
+			if d.check(cfg); len(d.found) > 0 || len(cfg.SSH.Ports) == 0 {
+				t.Fatalf("a configuration against the rules: %+v", cfg)
+			}
+			return
+		}
+		var wrong Errors
+		if !errors.As(err, &wrong) || len(wrong) == 0 || len(wrong) > maxErrors+1 {
+			t.Fatalf("Parse = %#v", err)
+		}
+		lines := strings.Count(string(src), "\n") + 1
+		for _, e := range wrong {
+			if e.Line < 0 || e.Line > lines || e.Message == "" {
+				t.Errorf("error without a place or a text: %+v", e)
+			}
+			for _, r := range e.Place() + e.Message + e.Source + e.Hint {
+				if !strconv.IsPrint(r) {
+					t.Errorf("%q is not fit for a terminal: %q", r, e.Error())
+				}
+			}
+		}
+	})
+}
+
+// TestDurationRoundTrip: what FormatDuration writes, ParseDuration reads.
+func TestDurationRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := time.Duration(rapid.Int64Range(0, int64(3650*day/time.Millisecond)).Draw(t, "ms")) * time.Millisecond
+		if got, err := ParseDuration(FormatDuration(want)); err != nil || got != want {
+			t.Errorf("ParseDuration(FormatDuration(%v)) = %v, %v", want, got, err)
+		}
+	})
+}
+
+// TestTextRoundTrip: what a key shows of a value, it reads back the same.
+func TestTextRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var want Config
+		for _, tt := range []struct {
+			p        any
+			min, max int
+		}{
+			{&want.Guard.MaxRetry, 1, 1000},
+			{&want.Guard.MaxSources, 1000, 10_000_000},
+		} {
+			*tt.p.(*int) = rapid.IntRange(tt.min, tt.max).Draw(t, "number")
+		}
+		port := rapid.Uint16Range(1, 65535)
+		want.SSH.Ports = rapid.SliceOfNDistinct(port, 1, maxPorts, rapid.ID).Draw(t, "ports")
+		want.Guard.Enforce = rapid.Bool().Draw(t, "enforce")
+		want.Guard.FindTime = time.Duration(rapid.Int64Range(1, int64(7*day/time.Second)).Draw(t, "find_time")) * time.Second
+		want.Guard.Growth.Factor = rapid.Float64Range(1, 100).Draw(t, "factor")
+		want.Log.Files = rapid.SliceOfNDistinct(rapid.StringMatching(`/[a-z0-9 :#"'\\,{}é関-]{1,20}x`), 0, 3, rapid.ID).Draw(t, "files")
+		for _, tt := range []struct {
+			from func(*Config) value
+		}{
+			{func(c *Config) value { return number{p: &c.Guard.MaxRetry, min: 1, max: 1000} }},
+			{func(c *Config) value { return number{p: &c.Guard.MaxSources, min: 1000, max: 10_000_000} }},
+			{func(c *Config) value { return ports{&c.SSH.Ports} }},
+			{func(c *Config) value { return boolean{&c.Guard.Enforce} }},
+			{func(c *Config) value { return duration{&c.Guard.FindTime, 0, 7 * day} }},
+			{func(c *Config) value { return factor{&c.Guard.Growth.Factor, 1, 100} }},
+			{func(c *Config) value { return paths{&c.Log.Files} }},
+		} {
+			text := tt.from(&want).text()
+			d := &decoder{places: map[string]place{}, bad: map[string]bool{}}
+			root := readRaw(&d.mistakes, []byte("x: "+text+"\n"))
+			got := want
+			if root != nil {
+				tt.from(&got).decode(d, "x", root.entries[0].value)
+			}
+			if err := d.errors("x.yaml", []byte("x: "+text)); err != nil {
+				t.Fatalf("%s is not read back: %v", text, err)
+			}
+			if diff := cmp.Diff(want, got, comparePrefixes); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", text, diff)
+			}
+		}
+	})
+}
+
+// TestCost: bad files within the bounds are refused, or read, in no time that
+// anyone would notice, though the YAML parser's own cost grows with the square.
+func TestCost(t *testing.T) {
+	const size = maxSize / 4
+	var deep, distinct strings.Builder
+	for i := range maxIndent {
+		deep.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	for i := range maxKeys {
+		distinct.WriteString("k" + strconv.Itoa(i) + ": 1\n")
+	}
+	for _, tt := range []struct{ name, src string }{
+		{"brackets", strings.Repeat("[", size)},
+		{"dashes", strings.Repeat("- ", size/2)},
+		{"keys", strings.Repeat("a:\n", maxKeys)},
+		{"distinct keys", distinct.String()},
+		{"indentation", deep.String()},
+		{"indentation again and again", strings.Repeat(deep.String(), maxKeys/maxIndent)},
+		{"comments", strings.Repeat("#\n", size/2)},
+		{"a long list", "version: 1\nadmins:\n" + strings.Repeat("- 1.2.3.4\n", size/10-2)},
+		{"a long wrong list", "version: 1\nadmins:\n" + strings.Repeat("- x\n", size/4-10)},
+		{"a long list on a line", "version: 1\nadmins: [" + strings.Repeat("1.2.3.4,", size/8-5) + "]"},
+		{"a long wrong list on a line", "version: 1\nadmins: [" + strings.Repeat("x,", size/2-15) + "]"},
+		{"colons", "{" + strings.Repeat("a:b", size/3-1)},
+		{"quotes", strings.Repeat("\"", size)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			begun := time.Now()
+			_, _ = Parse("x.yaml", []byte(tt.src))
+			spent := time.Since(begun)
+			t.Log(spent)
+			if spent > 10*time.Second { // generous: a slow machine, -race
+				t.Errorf("took %v", spent)
+			}
+		})
+	}
+}

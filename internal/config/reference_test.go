@@ -1,0 +1,141 @@
+package config
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the generated files anew: schema, reference, example")
+
+// TestGenerated holds what is generated from the table of keys to the tree.
+func TestGenerated(t *testing.T) {
+	for _, tt := range []struct {
+		name, path string
+		got        []byte
+	}{
+		{"schema", "testdata/schema.json", Schema()},
+		{"reference", "../../docs/configuration.md", reference()},
+		{"example", "../../contrib/sekisho.yaml", example()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if *update {
+				if err := os.MkdirAll(filepath.Dir(tt.path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(tt.path, tt.got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(tt.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(tt.got)); diff != "" {
+				t.Errorf("%s is not what the table says; run go test ./internal/config -update (-want +got):\n%s", tt.path, diff)
+			}
+		})
+	}
+}
+
+// reference is docs/configuration.md: every key.
+func reference() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# The configuration file
+
+<!-- Generated from internal/config/table.go: go test ./internal/config -update -->
+
+` + "`/etc/sekisho/sekisho.yaml`" + `, or what ` + "`--config FILE`" + ` names. Without the file every default below is in force.
+` + "`sekisho config check`" + ` tells every mistake in it with line, column and what to do; ` + "`sekisho config schema`" + ` prints a
+JSON Schema for editors. ` + "`sekisho reload`" + ` (or SIGHUP) puts a changed file in force; one with a mistake changes nothing.
+[contrib/sekisho.yaml](../contrib/sekisho.yaml) is the whole file with its defaults, to begin from.
+
+## How values are written
+- **Yes or no**: ` + "`yes`, `no`, `on`, `off`, `true`, `false`" + `, in small letters, without quotes.
+- **Durations**: numbers with units, ` + "`w` `d` `h` `m` `s` `ms`: `90s`, `1h30m`, `7d`" + `. A number without a unit is a mistake.
+- **Addresses and prefixes**: ` + "`203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`" + `. Not taken: names (whoever runs their DNS could
+  turn them elsewhere), zones, IPv4 written as IPv6, a prefix with bits set beyond its length, and a prefix so wide
+  (below /8; IPv6 below /16, private networks aside) that the guard would be off.
+- **YAML** is taken plain: one document in UTF-8, at most 1 MiB. Anchors, aliases, merge keys, tags and directives are
+  refused by name; a key that is there twice, or that nobody knows, is a mistake.
+
+## Keys
+| key | value | default | what it does |
+|---|---|---|---|
+`)
+	table(Default()).walk("", func(path string, k key) {
+		cell := func(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+		if _, ok := k.value.(group); ok {
+			fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", path, cell(k.doc))
+			return
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", path, cell(k.value.grammar()), k.value.text(), cell(k.doc))
+	})
+	b.WriteString(`
+## What must fit together
+- ` + "`guard.ban_time` ≤ `guard.growth.max` ≤ `guard.growth.forget`" + `, unless bans do not grow (` + "`guard.growth.factor: 1`" + `).
+- ` + "`guard.max_retry` ≤ `guard.known.max_retry`" + `, unless no address is known (` + "`guard.known.for: 0s`" + `).
+- ` + "`guard.escalate.ipv4` < `guard.prefix.ipv4`, and the same for `ipv6`" + `, unless networks are not banned (` + "`guard.escalate.hosts: 0`" + `).
+- ` + "`log.files` if and only if `log.source: files`; `log.forgeable` not with `log.source: journald`" + `.
+
+There is no ban without end here: an automatic decision must not be able to lock anyone out for good. By hand there is
+one: ` + "`sekisho ban ADDR --for forever`" + `.
+`)
+	return b.Bytes()
+}
+
+// example is contrib/sekisho.yaml: the whole file with its defaults.
+func example() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# sekisho.yaml: the configuration of sekisho, with every key at its default.
+# Only the line "version: 1" must be there; leave out what you do not change.
+# After a change: sekisho config check && sekisho reload
+# Every key is told in docs/configuration.md.
+`)
+	table(Default()).walk("", func(path string, k key) {
+		depth := strings.Count(path, ".")
+		indent := strings.Repeat("  ", depth)
+		if depth == 0 {
+			b.WriteByte('\n')
+		}
+		for _, line := range wrap(strings.ReplaceAll(k.doc, "`", ""), 96-len(indent)) {
+			fmt.Fprintf(&b, "%s# %s\n", indent, line)
+		}
+		if k.value.grammar() != "" {
+			for _, line := range wrap("("+strings.ReplaceAll(k.value.grammar(), "`", "")+")", 96-len(indent)) {
+				fmt.Fprintf(&b, "%s# %s\n", indent, line)
+			}
+		}
+		fmt.Fprintf(&b, "%s%s:%s\n", indent, k.name, strings.TrimRight(" "+k.value.text(), " "))
+	})
+	return b.Bytes()
+}
+
+// wrap breaks text into lines of at most width bytes.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimLeft(line+" "+word, " ")
+	}
+	return append(lines, line)
+}
+
+func TestExampleIsTheDefault(t *testing.T) {
+	got, err := Load("../../contrib/sekisho.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, comparePrefixes); diff != "" {
+		t.Errorf("contrib/sekisho.yaml is not the default (-default +file):\n%s", diff)
+	}
+}
