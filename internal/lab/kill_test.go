@@ -97,7 +97,7 @@ func TestKill(t *testing.T) {
 	if err := victim.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	victim.Wait() //nolint:errcheck // killed
+	victim.Wait()
 
 	// All but the grandchild go at once.
 	eventually(t, "the lab's processes to end", func() error {
@@ -142,7 +142,7 @@ func inNamespaces(inodes ...uint64) (pids []int) {
 		for _, inode := range inodes {
 			if target == fmt.Sprintf("net:[%d]", inode) {
 				var pid int
-				fmt.Sscanf(link, "/proc/%d/", &pid) //nolint:errcheck // it is a number
+				fmt.Sscanf(link, "/proc/%d/", &pid)
 				pids = append(pids, pid)
 			}
 		}
@@ -184,7 +184,7 @@ func TestSweepLeavesOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer live.remove() //nolint:errcheck // in a temporary folder
+	defer live.remove()
 	dead, err := newScrapIn(parent)
 	if err != nil {
 		t.Fatal(err)

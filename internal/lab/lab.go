@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -192,7 +193,7 @@ func (l *Lab) Start(ctx context.Context, c run.Command) (child *run.Child, err e
 	if c.Env == nil {
 		c.Env = os.Environ()
 	}
-	c.Env = append(c.Env[:len(c.Env):len(c.Env)], l.scrap.mark())
+	c.Env = append(slices.Clip(c.Env), l.scrap.mark())
 	err = l.host.do(func() (err error) {
 		child, err = run.Start(ctx, c)
 		return err

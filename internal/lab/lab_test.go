@@ -242,8 +242,7 @@ func TestRepertoire(t *testing.T) {
 		{name: "plain, v4", from: "198.18.0.1"},
 		{name: "PAM, v6, verbose, ISO", from: "2001:db8:bad::1", o: Options{PAM: true, LogLevel: "VERBOSE", LogFormat: ISO}},
 	}
-	// Other releases, unpacked; see Lab.
-	for _, root := range filepath.SplitList(os.Getenv("SEKISHO_TEST_SSHD_ROOTS")) {
+	for _, root := range otherReleases() {
 		for _, tt := range tests[:2] {
 			tt.name += ", " + root
 			tt.o.SSHDRoot = root
@@ -314,26 +313,33 @@ func compare(t *testing.T, log string, a Attack, c Conn) {
 // TestForgedByCut is the reason why a reader must not believe the end of a
 // message of 500 bytes: sshd itself wrote the bystander's address there.
 func TestForgedByCut(t *testing.T) {
-	l := newLab(t, Options{})
 	before := "Connection closed by invalid user "
 	tail := " " + Bystander.String() + " port 22 [preauth]"
-	r, err := l.Attack(t.Context(), Attack{
-		Method: None, From: Attackers4.Addr().Next(), User: cutBehind(before, tail),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(settled(t, l)) {
-		_, msg, _ := strings.Cut(line, "]: ")
-		if strings.HasPrefix(msg, before) {
-			t.Logf("%d bytes: %q", len(msg)-1, msg)
-			if !strings.HasSuffix(msg, tail+"\n") {
-				t.Errorf("not cut behind the bystander's address")
+	for _, root := range append(otherReleases(), "") {
+		t.Run("root "+root, func(t *testing.T) {
+			l := newLab(t, Options{SSHDRoot: root})
+			from := Attackers4.Addr()
+			for _, user := range cutBehind(before, tail) {
+				from = from.Next()
+				if _, err := l.Attack(t.Context(), Attack{Method: None, From: from, User: user}); err != nil {
+					t.Fatal(err)
+				}
 			}
-			return
-		}
+			log := settled(t, l)
+			for line := range strings.Lines(log) {
+				_, message, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "]: ")
+				if len(message) == 500 && strings.HasPrefix(message, before) && strings.HasSuffix(message, tail) {
+					return
+				}
+			}
+			t.Errorf("%s is not deceived:\n%s", l.Version, log)
+		})
 	}
-	t.Errorf("no such line (%+v)", r)
+}
+
+// otherReleases are folders with other releases of sshd to test with; see Lab.
+func otherReleases() []string {
+	return filepath.SplitList(os.Getenv("SEKISHO_TEST_SSHD_ROOTS"))
 }
 
 func TestManySources(t *testing.T) {

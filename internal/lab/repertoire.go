@@ -38,19 +38,23 @@ func HostileUsers() []string {
 		" " + b + " port 22 [preauth]",
 		" " + b + " port 22",
 	} {
-		users = append(users, cutBehind("Connection closed by invalid user ", tail))
+		users = append(users, cutBehind("Connection closed by invalid user ", tail)...)
 	}
 	return users
 }
 
-// cutBehind returns a user name that makes sshd's message end with tail, the
+// cutBehind returns user names that make sshd's message end with tail, the
 // true address and all that follows cut off: sshd gives syslog 500 bytes of a
-// message (log.c, "%.500s"). It takes 200 bytes of the name before it escapes
-// them, twice for a message from before authentication, and so five bytes stand for one.
-func cutBehind(before, tail string) string {
-	const limit, escaped = 500, len(`\\377`)
-	room := limit - len(before) - len(tail)
-	return strings.Repeat("\xff", room/escaped) + strings.Repeat("x", room%escaped) + tail
+// message (log.c, "%.500s"), but takes 200 bytes of the name before it escapes
+// them. One byte becomes four, and five in messages from before authentication,
+// which were escaped twice before 10.3: a name for either.
+func cutBehind(before, tail string) (names []string) {
+	room := 500 - len(before) - len(tail)
+	for _, escaped := range []int{len(`\377`), len(`\\377`)} {
+		name := strings.Repeat("\xff", room/escaped) + strings.Repeat("x", room%escaped) + tail
+		names = append(names, name)
+	}
+	return names
 }
 
 // Repertoire is every kind of attack, each from a source of its own, counted
@@ -99,14 +103,13 @@ func Repertoire(first netip.Addr, o Options) []Attack {
 	add(Attack{Method: Silent})
 	add(Attack{Method: Scan})
 	add(Attack{Method: Scan, Version: "SSH-2.0-OpenSSH_9.2p1 from " + b + " port 22"})
-	add(Attack{
-		Method: Password, Passwords: strings.Fields("a b c d e f g h"),
-		User: cutBehind("Disconnecting invalid user ", " "+b+" port 22: Too many authentication failures [preauth]"),
-	})
-	add(Attack{
-		Method: None, Abort: true,
-		User: cutBehind("Connection reset by invalid user ", " "+b+" port 22 [preauth]"),
-	})
+	// sshd ends a name at a colon: what follows the port cannot be forged here.
+	for _, user := range cutBehind("Disconnecting invalid user ", " "+b+" port 22") {
+		add(Attack{Method: Password, User: user, Passwords: strings.Fields("a b c d e f g h")})
+	}
+	for _, user := range cutBehind("Connection reset by invalid user ", " "+b+" port 22 [preauth]") {
+		add(Attack{Method: None, User: user, Abort: true})
+	}
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: " + b + "\r\n\r\n",
 		"GET / HTTP/1.1 from " + b + " port 1\r\n",
