@@ -6,12 +6,8 @@ import (
 )
 
 // parseAddr is netip.ParseAddr(string(b)) followed by Unmap, without the
-// string. Only an address with a zone, which is on the local link, allocates.
+// string; the zero Addr where it is none. Only an address with a zone, which is on the local link, allocates.
 func parseAddr(b []byte) (netip.Addr, bool) {
-	// The longest without a zone: an IPv6 address that ends in dotted decimal.
-	if len(b) < 2 {
-		return netip.Addr{}, false
-	}
 	for i, c := range b {
 		switch {
 		case c == '.':
@@ -27,7 +23,10 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 
 func parseIPv4(b []byte) (netip.Addr, bool) {
 	v, ok := fields4(b)
-	return netip.AddrFrom4(v), ok
+	if !ok {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFrom4(v), true
 }
 
 // fields4 reads dotted decimal. Leading zeros are refused, as netip does: some
@@ -149,6 +148,9 @@ func parseUint(b []byte, limit uint32) (uint32, bool) {
 // looksLikeAddr reports whether some token of b may be an address: for messages
 // that are not known, to tell those that may name a peer from those that do not.
 func looksLikeAddr(b []byte) bool {
+	if bytes.Count(b, []byte{'.'}) < 3 && bytes.Count(b, []byte{':'}) < 2 {
+		return false
+	}
 	for i := 0; i < len(b); {
 		start := i
 		dots, colons := 0, 0

@@ -1,6 +1,9 @@
 package sshlog
 
-import "net/netip"
+import (
+	"bytes"
+	"net/netip"
+)
 
 // maxRepeat bounds what rsyslog's "message repeated N times" is believed:
 // more than a connection can hold of one message.
@@ -280,17 +283,29 @@ func fromEnd(b []byte, ev *Event) bool {
 // holds no ':', so where there is an extra the first " ssh2: " is the true one,
 // however long the message.
 func userFromSSH2(b []byte, cut bool, ev *Event) bool {
-	for _, version := range [...]string{" ssh2: ", " ssh1: "} {
-		if i := index(b, version); i >= 0 {
-			ev.Reason = b[i+len(version):]
-			return userFrom(b[:i], ev)
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(b[at:], ':')
+		if i < 0 {
+			break
+		}
+		at += i
+		if at+1 == len(b) || b[at+1] != ' ' {
+			continue
+		}
+		if body, ok := cutVersion(b[:at]); ok {
+			ev.Reason = b[at+len(": "):]
+			return userFrom(body, ev)
 		}
 	}
-	body, ok := cutSuffix(b, " ssh2")
-	if !ok {
-		body, ok = cutSuffix(b, " ssh1")
-	}
+	body, ok := cutVersion(b)
 	return ok && !cut && userFrom(body, ev)
+}
+
+func cutVersion(b []byte) ([]byte, bool) {
+	if body, ok := cutSuffix(b, " ssh2"); ok {
+		return body, true
+	}
+	return cutSuffix(b, " ssh1")
 }
 
 // method reads "METHOD[/sub] for ..." (auth.c, auth_log).

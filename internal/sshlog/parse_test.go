@@ -119,10 +119,8 @@ func describe(d *sshlog.Decoder, raw []byte) string {
 	if ev.User != nil {
 		fmt.Fprintf(&b, " user=%q", ev.User)
 	}
-	for flag, set := range map[string]bool{" invalid": ev.Invalid} {
-		if set {
-			b.WriteString(flag)
-		}
+	if ev.Invalid {
+		b.WriteString(" invalid")
 	}
 	if ev.Preauth {
 		b.WriteString(" preauth")
@@ -210,6 +208,10 @@ func TestAddressesAreNetips(t *testing.T) {
 		want, err := netip.ParseAddr(text)
 		var ev sshlog.Event
 		sshlog.Parse([]byte("ROOT LOGIN REFUSED FROM "+text+" port 1"), &ev)
+		var inPAM sshlog.Event
+		if sshlog.Parse([]byte("authentication failure; logname= rhost="+text), &inPAM); !strings.Contains(text, " ") && inPAM.Addr != want.Unmap() {
+			t.Fatalf("%q: got %v, want %v", text, inPAM.Addr, want)
+		}
 		if (err == nil) != ev.Addr.IsValid() || err == nil && ev.Addr != want.Unmap() {
 			t.Fatalf("%q: got %v, want %v", text, ev.Addr, want)
 		}

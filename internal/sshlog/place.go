@@ -228,19 +228,5 @@ func cutSuffix(b []byte, suffix string) ([]byte, bool) {
 	return b, false
 }
 
-// index is bytes.Index for a constant, without making a slice of it.
-func index(b []byte, s string) int {
-	for at := 0; ; at++ {
-		i := bytes.IndexByte(b[at:], s[0])
-		if i < 0 {
-			return -1
-		}
-		at += i
-		if len(b)-at < len(s) {
-			return -1
-		}
-		if string(b[at:at+len(s)]) == s {
-			return at
-		}
-	}
-}
+// index finds s, a constant of at most 32 bytes: no allocation then.
+func index(b []byte, s string) int { return bytes.Index(b, []byte(s)) }
