@@ -148,6 +148,13 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 		c.pending, c.credit, c.creditFor = false, true, c.hash
 		return 1
 
+	case sshlog.SessionOpened:
+		// Below LogLevel INFO this is all that is told of a login.
+		if !ev.Addr.IsValid() {
+			c.accepted, c.pending, c.credit = true, false, false
+		}
+		return 0
+
 	case sshlog.MaxAttempts, sshlog.TooManyFailures, sshlog.ChangeOfUser:
 		c.ended = ev.Kind != sshlog.MaxAttempts
 		n := unsettled(c)
