@@ -28,8 +28,8 @@ func TestKillAnywhere(t *testing.T) {
 	go func() {
 		var attacks []lab.Attack
 		from := netip.MustParseAddr("198.18.7.1")
-		for i := range 160 {
-			attack := lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c"}, Conns: 1 + i%3, Patience: 3 * time.Second}
+		for i := range 90 {
+			attack := lab.Attack{Method: lab.Password, From: from, User: "root", Passwords: []string{"a", "b", "c"}, Conns: 1 + i%3, Patience: time.Second}
 			if i%4 == 0 {
 				attack.User = "nobody-has-this-name"
 			}

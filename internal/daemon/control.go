@@ -200,7 +200,7 @@ func (d *Daemon) control() http.Handler {
 		})
 	}
 	handle("GET /v1/status", func(r *http.Request, _ peer) (any, error) { return d.Status(r.Context()), nil })
-	handle("GET /v1/bans", func(*http.Request, peer) (any, error) { return d.Bans(), nil })
+	handle("GET /v1/bans", func(r *http.Request, _ peer) (any, error) { return d.Bans(r.Context()), nil })
 	handle("GET /v1/why", func(r *http.Request, _ peer) (any, error) {
 		addr, err := netip.ParseAddr(r.URL.Query().Get("addr"))
 		if err != nil {
@@ -241,9 +241,17 @@ func decode(body io.Reader, into any) error {
 }
 
 // Bans are the bans in force, soonest to end first; those without end last.
-func (d *Daemon) Bans() []Ban {
+// Their reasons are the store's: the guard keeps bans without words.
+func (d *Daemon) Bans(ctx context.Context) []Ban {
+	reasons := map[netip.Prefix]lease.Lease{}
+	if d.flush(ctx) == nil {
+		_ = d.store.LiveBans(ctx, time.Now(), func(l lease.Lease) error { reasons[l.Prefix] = l; return nil }) // or without
+	}
 	bans := []Ban{}
 	for l := range d.liveBans {
+		if stored, ok := reasons[l.Prefix]; ok && stored.From.Equal(l.From) {
+			l = stored
+		}
 		bans = append(bans, NewBan(l))
 	}
 	slices.SortFunc(bans, func(a, b Ban) int {
@@ -314,7 +322,12 @@ func (d *Daemon) Why(ctx context.Context, addr netip.Addr) WhyReply {
 		reply.StoreNote = err.Error()
 	}
 	for _, l := range earlier {
-		if b := NewBan(l); !slices.ContainsFunc(reply.Bans, func(live Ban) bool { return live.Prefix == b.Prefix && live.From.Equal(b.From) }) && len(reply.Earlier) < earlierLimit {
+		b := NewBan(l)
+		live := slices.IndexFunc(reply.Bans, func(live Ban) bool { return live.Prefix == b.Prefix && live.From.Equal(b.From) })
+		switch {
+		case live >= 0:
+			reply.Bans[live] = b // the same, with its reason
+		case len(reply.Earlier) < earlierLimit:
 			reply.Earlier = append(reply.Earlier, b)
 		}
 	}
