@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The plan of addresses. The world owns every address of Attackers4, Others4
-// and Attackers6: any of them can be dialled from.
+// The plan of addresses. The world owns every address of the prefixes below:
+// any of them can be dialled from.
 var (
 	Host4    = netip.MustParseAddr("192.0.2.1")
 	Host6    = netip.MustParseAddr("2001:db8:a::1")

@@ -41,9 +41,14 @@ func newScrapIn(parent string) (*scrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockScrap(dir)
+	// Locked before it has its name: a sweep must not see it without its lock.
+	path := filepath.Join(dir, scrapLock)
+	lock, err := lockFile(path + ".new")
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return &scrap{dir: dir, lock: lock}, nil
 }
@@ -58,14 +63,14 @@ func (s *scrap) remove() error {
 	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
 }
 
-func lockScrap(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, scrapLock), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return f, nil
 }
@@ -83,10 +88,11 @@ func sweep(parent string, logger *slog.Logger) error {
 		if unix.Lstat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
 			continue
 		}
-		if _, err := os.Lstat(filepath.Join(dir, scrapLock)); errors.Is(err, fs.ErrNotExist) {
+		path := filepath.Join(dir, scrapLock)
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			continue // just being made, or just being removed
 		}
-		lock, err := lockScrap(dir)
+		lock, err := lockFile(path)
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -103,7 +103,7 @@ func sshdConfig(o Options, penalties bool) string {
 		"PrintMotd no",
 		"PrintLastLog no",
 		"LogLevel " + o.LogLevel,
-		fmt.Sprintf("LoginGraceTime %d", int(o.LoginGraceTime.Seconds())),
+		fmt.Sprintf("LoginGraceTime %d", max(1, int(o.LoginGraceTime.Seconds()))), // 0 would be for ever
 		// An attack from thousands of sources is what the lab is for.
 		"MaxStartups 10000:100:10000",
 	}
@@ -226,7 +226,7 @@ func (s *server) until(ctx context.Context, good func(state) bool) error {
 		case <-s.ended:
 			return fmt.Errorf("sshd has ended: %w", s.err)
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), err)
 		}
 	}
 }
