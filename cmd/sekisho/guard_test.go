@@ -247,6 +247,26 @@ func TestSessionIsSpared(t *testing.T) {
 	eventually(t, "banned once nobody is logged in there", func() bool { return h.banned(t, office) })
 }
 
+// TestCutConnections: with guard.cut_connections a ban resets what is open.
+func TestCutConnections(t *testing.T) {
+	h := newHost(t, lab.Options{}, "guard: {cut_connections: yes}\n")
+	h.up(t)
+	session, err := h.Login(t.Context(), attacker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	h.caughtUp(t)
+	if _, errs, code := h.sekisho(t, "ban", attacker.String()); code != 1 || !strings.Contains(errs, "logged in") {
+		t.Errorf("ban of somebody's session: exit %d, %s", code, errs)
+	}
+	h.mustRun(t, "ban", attacker.String(), "--force")
+	eventually(t, "the connection is cut", func() bool { return session.Alive(t.Context()) != nil })
+	if said, _ := os.ReadFile(h.said.Name()); !strings.Contains(string(said), "connections=1") {
+		t.Error("the daemon cut nothing")
+	}
+}
+
 // TestTruth makes every attack of the lab's repertoire and holds the guard's
 // account against what the attackers really did.
 func TestTruth(t *testing.T) {

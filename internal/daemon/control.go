@@ -361,6 +361,7 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 	var err error
 	if d.enforcing {
 		err = d.fw.Ban(ctx, kernelBans([]lease.Lease{l}, now))
+		d.cutLater([]lease.Lease{l})
 	}
 	d.rec.Add(store.Effects{Bans: []lease.Lease{l}})
 	d.mu.Unlock()

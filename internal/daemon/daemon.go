@@ -73,6 +73,7 @@ type Daemon struct {
 
 	repaired atomic.Int64 // foreign changes undone
 	kick     chan string  // ask for a reconcile now; the value says why
+	cuts     chan netip.Prefix
 	metrics  *meters
 }
 
@@ -85,7 +86,7 @@ func New(opts Options) *Daemon {
 	return &Daemon{
 		opts: opts, log: log, start: time.Now(), ready: make(chan struct{}),
 		sources: map[string]*follower{}, trouble: map[string]Problem{},
-		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), metrics: newMeters(),
+		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
 	}
 }
 
@@ -147,6 +148,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.tick(ctx) })
 	tasks.Go(func() error { return d.reconcile(ctx) })
 	tasks.Go(func() error { return d.watch(ctx) })
+	tasks.Go(func() error { return d.cut(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
 		if err := d.openSources(ctx, cfg.Log); err != nil {

@@ -148,6 +148,7 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source s
 			}
 		}
 		d.metrics.banned(d.tally.bans, read, written)
+		d.cutLater(d.tally.bans)
 	}
 	if position == nil && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
 		return
