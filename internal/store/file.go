@@ -69,7 +69,14 @@ func inspect(path string) (found bool, err error) {
 		return false, fmt.Errorf("%w: not a regular file", errDamaged)
 	case info.Size() == 0:
 		return false, fmt.Errorf("%w: the file is empty", errDamaged)
-	case info.Mode().Perm()&0o077 != 0:
+	}
+	// To a database whose header asks for another write version SQLite does not
+	// write, for ever: https://www.sqlite.org/fileformat2.html §1.3.
+	var head [20]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil || string(head[:16]) != "SQLite format 3\x00" || head[18] != 2 || head[19] != 2 {
+		return false, fmt.Errorf("%w: not a database with a write-ahead log", errDamaged)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
 		return true, f.Chmod(0o600)
 	}
 	return true, nil
@@ -79,7 +86,7 @@ func inspect(path string) (found bool, err error) {
 func setAside(path string, now time.Time) (string, error) {
 	aside := path + ".corrupt-" + now.UTC().Format("20060102T150405Z")
 	for i := 2; ; i++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(aside); err != nil {
 			break
 		}
 		aside = fmt.Sprintf("%s.corrupt-%s-%d", path, now.UTC().Format("20060102T150405Z"), i)

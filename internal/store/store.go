@@ -202,12 +202,6 @@ func (s *Store) connect(ctx context.Context, report *Report) (err error) {
 	if err := migrate(ctx, s.db, s.now()); err != nil {
 		return err
 	}
-	// A damaged header can make the file look read-only; inspect found it writable.
-	if tx, err := s.db.BeginTx(ctx, nil); err != nil {
-		return err
-	} else if err := tx.Rollback(); err != nil {
-		return err
-	}
 	s.stmts = make(map[string]*sql.Stmt, len(statements))
 	for _, q := range statements {
 		if s.stmts[q], err = s.db.PrepareContext(ctx, q); err != nil {
@@ -221,18 +215,17 @@ func (s *Store) connect(ctx context.Context, report *Report) (err error) {
 	return nil
 }
 
-// openDB gives a database of exactly one connection. locking_mode stands before
-// the first read, so that the index of the write-ahead log is kept in memory.
+// openDB gives a database of exactly one connection. locking_mode must stand
+// before whatever reads the file, or the index of the write-ahead log is a
+// shared-memory file; the driver would sort the pragmas if they were many.
 func openDB(path string, readOnly bool) (*sql.DB, error) {
 	q := url.Values{
 		"_txlock":       {"immediate"},
-		"_busy_timeout": {"2000"},
+		"_busy_timeout": {"500"},
 		"_synchronous":  {"FULL"},
 		"_defensive":    {"1"},
-		"_pragma": {
-			"locking_mode(EXCLUSIVE)", "cache_size(-2000)", "journal_size_limit(4194304)",
-			"cell_size_check(ON)", "trusted_schema(OFF)", "temp_store(MEMORY)",
-		},
+		"_pragma": {"locking_mode(EXCLUSIVE); pragma cache_size(-2000); pragma journal_size_limit(4194304);" +
+			"pragma cell_size_check(ON); pragma trusted_schema(OFF); pragma temp_store(MEMORY)"},
 	}
 	if readOnly {
 		q.Set("mode", "ro")

@@ -127,6 +127,9 @@ func TestCommitAndReadBack(t *testing.T) {
 		t.Error(diff)
 	}
 	check(s)
+	if _, err := os.Stat(path + "-shm"); err == nil {
+		t.Error("there is a shared-memory file: locking_mode came too late")
+	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		t.Fatal(err)
