@@ -189,10 +189,11 @@ func TestMistakes(t *testing.T) {
 			`3:18 guard.ignore: 128.0.0.0/1 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`,
 			`3:31 guard.ignore: 2000::/3 would switch the guard off for too much of the internet | to decide and tell but never ban, set guard.enforce: no`}},
 		{"an address outside a list", "version: 1\nadmins: 1.2.3.4\n", []string{`2:9 admins: "1.2.3.4" where a list is wanted | write it in brackets: [203.0.113.7, 2001:db8::/48]`}},
-		{"weights", "version: 1\nguard: {weights: {faild: 1, failed: 101, closed: 1, closed: 2}}\n", []string{
+		{"weights", "version: 1\nguard: {weights: {faild: 1, failed: 16, closed: 1, closed: 2, accepted: 1}}\n", []string{
 			`2:19 guard.weights: "faild" is no kind of message that can count | did you mean failed?`,
-			`2:37 guard.weights: 101 is out of range | write a number from 0 to 100`,
-			`2:53 guard.weights: "closed" is there twice | keep one; the first is on line 2`}},
+			`2:37 guard.weights: 16 is out of range | write a number from 0 to 15`,
+			`2:52 guard.weights: "closed" is there twice | keep one; the first is on line 2`,
+			`2:63 guard.weights: "accepted" is no kind of message that can count | the kinds are ` + strings.Join(kindNames(), ", ")}},
 		{"weights as a list", "version: 1\nguard: {weights: [failed]}\n", []string{`2:18 guard.weights: a list where kinds and weights are wanted | write it in braces: {failed: 1}`}},
 		{"paths", "version: 1\nlog: {source: files, files: [auth.log, /, /x, //x]}\n", []string{
 			`2:30 log.files: "auth.log" is no absolute path of a file | write the whole path, such as /var/log/auth.log`,
@@ -412,5 +413,22 @@ func TestNearest(t *testing.T) {
 				t.Errorf("nearest(%.20q) = %q, want %q", tt.in, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestWeighable holds the kinds that can be weighed to those that count at all.
+func TestWeighable(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/kinds.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|.*\\| (.*) \\|$").FindAllStringSubmatch(string(doc), -1) {
+		if !strings.HasPrefix(row[2], "never") {
+			want = append(want, row[1])
+		}
+	}
+	if diff := cmp.Diff(want, kindNames(), cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("(-docs/kinds.md +kindNames):\n%s", diff)
 	}
 }

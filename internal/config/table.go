@@ -64,7 +64,7 @@ func table(c *Config) group {
 				{"ipv6", "Prefix length for IPv6. `64`: what one customer has at the least.", number{p: &g.Prefix.IPv6, min: 32, max: 128}},
 			}},
 			{"escalate", "A network with many banned sources is banned as a whole.", group{
-				{"hosts", "How many banned sources of a network begin its ban.", number{p: &g.Escalate.Hosts, min: 2, max: 1000, off: true}},
+				{"hosts", "How many banned sources in a network begin its ban.", number{p: &g.Escalate.Hosts, min: 2, max: 1000, off: true}},
 				{"ipv4", "Prefix length of an IPv4 network; smaller than `prefix.ipv4`.", number{p: &g.Escalate.IPv4, min: 8, max: 31}},
 				{"ipv6", "Prefix length of an IPv6 network; smaller than `prefix.ipv6`.", number{p: &g.Escalate.IPv6, min: 16, max: 127}},
 				{"within", "How far back bans of its sources count.", duration{&g.Escalate.Within, time.Second, 30 * day}},
@@ -76,9 +76,9 @@ func table(c *Config) group {
 				{"max_retry", "Takes the place of `guard.max_retry` for it; not less than that.", number{p: &g.Known.MaxRetry, min: 1, max: 10_000}},
 			}},
 			{"distributed", "Whether many sources that try the same names a few times each are seen as one attack: while it lasts, less is borne from sources never seen to log in.", boolean{&g.Distributed}},
-			{"weights", "How many attempts a message counts for, by its kind, where it differs from what the mode says. `0`: never counts. " +
-				"docs/kinds.md lists the kinds.", weights{&g.Weights}},
-			{"max_sources", "How many sources are kept count of. Beyond it those least likely to be banned soon are forgotten first.", number{p: &g.MaxSources, min: 1000, max: 10_000_000}},
+			{"weights", "How much an attempt weighs, by the kind of message that tells of it; `1` where nothing is said here. " +
+				"`0`: it is shown, and nobody is banned for it. docs/kinds.md lists the kinds; those that never count cannot be weighed.", weights{&g.Weights}},
+			{"max_sources", "How many sources are kept count of, at about 80 bytes each. Beyond it those least likely to be banned soon are forgotten first.", number{p: &g.MaxSources, min: 1000, max: 10_000_000}},
 			{"drop", "Which of a banned peer's packets are dropped: `all`, or those to `ssh.port` only.", choice[Drop]{&g.Drop, []Drop{DropAll, DropSSH}}},
 			{"cut_connections", "Whether a ban also resets what connections the peer still has.", boolean{&g.CutConnections}},
 		}},

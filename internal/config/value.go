@@ -388,7 +388,7 @@ func (v paths) decode(d *decoder, key string, n *node) {
 // weights are weights by kind of message.
 type weights struct{ p *map[sshlog.Kind]int }
 
-const maxWeight = 100
+const maxWeight = 15 // what package guard keeps of one, per attempt
 
 func (v weights) text() string {
 	kinds := slices.Sorted(maps.Keys(*v.p))
