@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -60,7 +61,11 @@ func sameEnd(a, b time.Duration) bool {
 
 func same(t testing.TB, f Firewall, want map[netip.Prefix]time.Duration) {
 	t.Helper()
-	if diff := cmp.Diff(want, banned(t, f), cmp.Comparer(sameEnd), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+	got := banned(t, f)
+	if maps.EqualFunc(want, got, sameEnd) {
+		return // cmp takes seconds for 30,000
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(sameEnd), cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("bans in force (-want +got):\n%s", diff)
 	}
 }
