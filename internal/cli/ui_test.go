@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"sekisho/internal/config"
 )
@@ -153,5 +155,50 @@ func TestProgress(t *testing.T) {
 func TestNewUIWithoutTerminal(t *testing.T) {
 	if u := newUI(&globals{stdout: io.Discard, stderr: io.Discard}); u.colorOut || u.colorErr || u.drawErr {
 		t.Errorf("newUI(no terminal) = %+v", u)
+	}
+}
+
+func TestNewUIOnTerminal(t *testing.T) {
+	ptm, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminal to be had: %v", err)
+	}
+	defer ptm.Close()
+	n, err := unix.IoctlGetInt(int(ptm.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(ptm.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 100}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name                  string
+		noColor, term         string
+		stdout                io.Writer
+		json                  bool
+		colorOut, color, draw bool
+	}{
+		{"terminal", "", "xterm", tty, false, true, true, true},
+		{"NO_COLOR", "1", "xterm", tty, false, false, false, true},
+		{"dumb", "", "dumb", tty, false, false, false, false},
+		{"stdout goes elsewhere", "", "xterm", io.Discard, true, false, true, true},
+		{"JSON on the same screen", "", "xterm", tty, true, true, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("NO_COLOR", tt.noColor)
+			t.Setenv("TERM", tt.term)
+			u := newUI(&globals{stdout: tt.stdout, stderr: tty, json: tt.json})
+			if u.colorOut != tt.colorOut || u.colorErr != tt.color || u.drawErr != tt.draw || u.columns != 100 {
+				t.Errorf("newUI = %+v", u)
+			}
+		})
 	}
 }
