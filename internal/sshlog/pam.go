@@ -1,11 +1,13 @@
 package sshlog
 
+import "bytes"
+
 // What PAM writes under sshd's name: the modules' own lines, which begin with
 // "module(service:type): ", and sshd's "PAM: ..." and "PAM N more ...".
 
 // module reads what follows "pam_": "unix(sshd:auth): text".
 func module(b []byte, ev *Event) bool {
-	open := index(b, "(")
+	open := bytes.IndexByte(b, '(')
 	if open < 0 || open > 40 {
 		return false
 	}
@@ -14,11 +16,12 @@ func module(b []byte, ev *Event) bool {
 			return false
 		}
 	}
-	end := index(b, "): ")
+	end := bytes.IndexByte(b, ')')
 	if end < open || end > open+40 {
 		return false
 	}
-	return moduleText(b[end+len("): "):], ev)
+	text, ok := cutPrefix(b[end:], "): ")
+	return ok && moduleText(text, ev)
 }
 
 // moduleText reads a module's own words.
@@ -51,11 +54,11 @@ func rhost(b []byte, ev *Event) bool {
 	if !hasPrefix(b, "logname=") {
 		return false
 	}
-	i := index(b, " rhost=")
-	if i < 0 {
+	i := index(b, "rhost=")
+	if i < 0 || b[i-1] != ' ' {
 		return false
 	}
-	host, rest := cutToken(b[i+len(" rhost="):])
+	host, rest := cutToken(b[i+len("rhost="):])
 	ev.Addr, _ = parseAddr(host) // a name where UseDNS is on
 	rest, _ = cutPrefix(rest, " ")
 	rest, _ = cutPrefix(rest, " ")
