@@ -78,8 +78,7 @@ func (u *ui) fail(err error) {
 	if errors.Is(err, errTold) {
 		return
 	}
-	var wrong config.Errors
-	if errors.As(err, &wrong) { // made for a terminal, and with hints of its own
+	if wrong, ok := errors.AsType[config.Errors](err); ok { // made for a terminal, and with hints of its own
 		for i, e := range wrong {
 			if i > 0 {
 				fmt.Fprintln(u.g.stderr)
@@ -89,8 +88,7 @@ func (u *ui) fail(err error) {
 		return
 	}
 	fmt.Fprintf(u.g.stderr, "%s %s\n", paint(u.colorErr, red, "sekisho:"), lines(err.Error()))
-	var h *hintError
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hintError](err); ok {
 		u.hint(h.hint)
 	}
 }

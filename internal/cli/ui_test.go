@@ -27,7 +27,7 @@ func testUI(color bool) (u *ui, stdout, stderr *bytes.Buffer) {
 
 func TestFail(t *testing.T) {
 	_, wrong := config.Parse("x.yaml", []byte("version: 1\nguard: {mode: \"\x1b[2Jnormal\"}\n"))
-	_, wrongs := config.Parse("x.yaml", []byte("versoin: 1\n"))
+	_, wrongs := config.Parse("x.yaml", []byte("versio: 1\n"))
 	for _, tt := range []struct {
 		name  string
 		err   error
@@ -45,8 +45,8 @@ func TestFail(t *testing.T) {
       |                ^
 hint: delete it
 `},
-		{"configuration, several, colour", wrongs, true, "\x1b[1mx.yaml:1:1:\x1b[0m the version is missing\n    1 | versoin: 1\n      | \x1b[1;31m^\x1b[0m\n\x1b[1mhint:\x1b[0m write `version: 1` as the first line\n" +
-			"\n\x1b[1mx.yaml:1:1:\x1b[0m there is no key \"versoin\"\n    1 | versoin: 1\n      | \x1b[1;31m^\x1b[0m\n\x1b[1mhint:\x1b[0m did you mean version?\n"},
+		{"configuration, several, colour", wrongs, true, "\x1b[1mx.yaml:1:1:\x1b[0m the version is missing\n    1 | versio: 1\n      | \x1b[1;31m^\x1b[0m\n\x1b[1mhint:\x1b[0m write `version: 1` as the first line\n" +
+			"\n\x1b[1mx.yaml:1:1:\x1b[0m there is no key \"versio\"\n    1 | versio: 1\n      | \x1b[1;31m^\x1b[0m\n\x1b[1mhint:\x1b[0m did you mean version?\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			u, stdout, stderr := testUI(tt.color)
@@ -97,6 +97,7 @@ func TestWarn(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
+	wait := func(d time.Duration) { <-time.After(d) } // in a bubble
 	draw := func(t *testing.T, total int64, columns int, steps func(b *bar)) string {
 		var out bytes.Buffer
 		synctest.Test(t, func(t *testing.T) {
@@ -111,13 +112,13 @@ func TestProgress(t *testing.T) {
 	}
 	const clear = "\r\x1b[K"
 	t.Run("short work draws nothing", func(t *testing.T) {
-		got := draw(t, 100, 80, func(b *bar) { time.Sleep(100 * time.Millisecond); b.at(50) })
+		got := draw(t, 100, 80, func(b *bar) { wait(100 * time.Millisecond); b.at(50) })
 		if got != "" {
 			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("known total", func(t *testing.T) {
-		got := draw(t, 2_000_000, 80, func(b *bar) { time.Sleep(time.Second); b.at(500_000); time.Sleep(time.Second); b.at(9_000_000) })
+		got := draw(t, 2_000_000, 80, func(b *bar) { wait(time.Second); b.at(500_000); wait(time.Second); b.at(9_000_000) })
 		want := "\r 25 % [=======                       ] 500.0 kB of 2.0 MB, 3s left\x1b[K" +
 			"\r100 % [==============================] 9.0 MB of 2.0 MB, 0s left\x1b[K" + clear
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -125,7 +126,7 @@ func TestProgress(t *testing.T) {
 		}
 	})
 	t.Run("unknown total, narrow", func(t *testing.T) {
-		got := draw(t, 0, 15, func(b *bar) { time.Sleep(2 * time.Second); b.at(3000) })
+		got := draw(t, 0, 15, func(b *bar) { wait(2 * time.Second); b.at(3000) })
 		if want := "\r3.0 kB read, …\x1b[K" + clear; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -133,7 +134,7 @@ func TestProgress(t *testing.T) {
 	t.Run("at most ten a second", func(t *testing.T) {
 		got := draw(t, 1000, 80, func(b *bar) {
 			for n := range int64(1500) {
-				time.Sleep(time.Millisecond)
+				wait(time.Millisecond)
 				b.at(n)
 			}
 		})

@@ -187,8 +187,7 @@ func read(path string) ([]byte, error) {
 
 func unreadable(path string, err error) *Error {
 	e := &Error{File: path, Message: "cannot be read", cause: err}
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		e.Message = fmt.Sprintf("cannot be read: %v", p.Err)
 	}
 	switch {

@@ -121,7 +121,7 @@ func TestMistakes(t *testing.T) {
 		{"version of no kind", "version: one\n", []string{"1:10 version: \"one\" is no version | write `version: 1`"}},
 		{"version of another spelling", "version: 0x1\n", []string{"1:10 version: \"0x1\" is no version | write `version: 1`"}},
 
-		{"unknown key, nearly known", "version: 1\ngaurd: {}\n", []string{`2:1 there is no key "gaurd" | did you mean guard?`}},
+		{"unknown key, nearly known", "version: 1\nguadr: {}\n", []string{`2:1 there is no key "guadr" | did you mean guard?`}},
 		{"known elsewhere", "version: 1\nmaxretry: 5\nport: 22\n", []string{
 			`2:1 there is no key "maxretry" | did you mean guard.max_retry?`,
 			`3:1 there is no key "port" | did you mean ssh.port?`}},
@@ -156,8 +156,8 @@ func TestMistakes(t *testing.T) {
 		{"no value", "version: 1\nguard:\n  mode:\n", []string{`3:9 guard.mode: there is no value; want one of normal, ddos, extra, aggressive | write one, or leave the key out: it is aggressive then`}},
 		{"no space after a colon", "version: 1\nguard: {mode:extra}\n", []string{`2:9 there is no key "guard.mode:extra" | write a space after the colon`}},
 		{"an address that ends in a colon", "version: 1\nadmins:\n- 2001:db8::\n", []string{`3:3 admins: a mapping where an address or prefix is wanted | put it in quotes`}},
-		{"choice", "version: 1\nguard: {mode: agressive, drop: everything}\n", []string{
-			`2:15 guard.mode: "agressive" is not known | did you mean aggressive?`,
+		{"choice", "version: 1\nguard: {mode: aggressiv, drop: everything}\n", []string{
+			`2:15 guard.mode: "aggressiv" is not known | did you mean aggressive?`,
 			`2:32 guard.drop: "everything" is not known | write one of all, ssh`}},
 		{"duration", "version: 1\nguard: {find_time: 600, ban_time: 10 minutes, growth: {forget: 30}, known: {for: -1h}}\n", []string{
 			`2:20 guard.find_time: 600 has no unit | write 600s or 10m`,
