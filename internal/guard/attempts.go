@@ -263,9 +263,8 @@ func (e *Engine) settle(c *conn, ms int64) {
 // rsyslog's "message repeated N times: [ ...]".
 func moduleHash(msg []byte) uint32 {
 	if rest, ok := bytes.CutPrefix(msg, []byte("message repeated ")); ok {
-		if i := bytes.IndexByte(rest, '['); i >= 0 {
-			msg = bytes.TrimLeft(rest[i+1:], " ")
-		}
+		_, msg, _ = bytes.Cut(rest, []byte("["))
+		msg = bytes.TrimLeft(msg, " ")
 	}
 	h := uint32(2166136261)
 	for _, c := range msg[:min(len(msg), 40)] {

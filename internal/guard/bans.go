@@ -256,13 +256,17 @@ func (e *Engine) escalate(p netip.Prefix, ns int64) {
 	if !ok || int(e.bans.countNet(network, ns)) < e.judge.Escalate.Hosts {
 		return
 	}
-	hosts := e.banned(network, ns-int64(e.judge.Escalate.Within))
 	k := keyOf(network)
+	since := ns - int64(e.judge.Escalate.Within)
+	if last := e.bans.by[k]; last.count > 0 {
+		since = max(since, last.from) // it takes as many again
+	}
+	hosts := e.banned(network, since)
 	if len(hosts) < e.judge.Escalate.Hosts {
 		e.bans.nets[k] = net{n: uint32(len(hosts)), last: uint32(ns / 1e9)}
 		return
 	}
-	delete(e.bans.nets, k) // spared or not: as many again before the next look
+	delete(e.bans.nets, k) // spared too: as many again before the next look
 	if _, r, _ := e.bans.cover(network.Addr(), ns, false); r.cause == escalation {
 		return
 	}

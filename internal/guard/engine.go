@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -449,6 +450,9 @@ func (e *Engine) charge(c *conn, n int, kind sshlog.Kind, ms int64) {
 		e.nodes.push(w, newAttempt(ms, kind, invalid, part, name), ms-e.judge.retain, e.judge.maxNodes)
 		left -= part
 	}
+	if e.replay {
+		return // what was decided is known from the store
+	}
 
 	bar := e.judge.MaxRetry
 	if f != nil && e.lately(f, ms) {
@@ -529,10 +533,6 @@ func (e *Engine) decide(c *conn, source netip.Prefix, w *window, v verdict, ms i
 	if weight < v.bar {
 		return
 	}
-	if e.replay {
-		e.clear(source, w)
-		return
-	}
 	single := netip.PrefixFrom(a, a.BitLen())
 	if why := e.protected(single, ms); why != "" {
 		e.noticeOnce(NoticeSpared, a, bounded(c.name()), "%d attempts, not banned: %s", weight, why)
@@ -589,7 +589,7 @@ func (e *Engine) reason(w *window, v verdict, weight int, ms int64) string {
 			return true
 		}
 		kinds[a.kind()] += a.weight()
-		if user := e.names.textAt(a.name(), a.ms()); len(users) < 4 && user != "" && !contains(users, user) {
+		if user := e.names.textAt(a.name(), a.ms()); len(users) < 4 && user != "" && !slices.Contains(users, user) {
 			users = append(users, user)
 		}
 		return true
@@ -612,15 +612,6 @@ func (e *Engine) reason(w *window, v verdict, weight int, ms int64) string {
 		b.WriteString("; part of a distributed attack on user names")
 	}
 	return b.String()
-}
-
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
 }
 
 // noticeOnce tells people of something, once in a while for each peer.

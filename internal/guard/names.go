@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 )
 
 // Sources are counted per name by linear counting (Whang et al., 1990): each
@@ -207,8 +208,8 @@ func (ns *names) calm(i uint16) {
 
 // cool ends the attacks that are over, and reports whether any is on.
 func (ns *names) cool(ms int64) bool {
-	for j := len(ns.fire) - 1; j >= 0; j-- {
-		ns.attacked(ns.fire[j], ms)
+	for _, i := range slices.Backward(ns.fire) { // which attacked shortens
+		ns.attacked(i, ms)
 	}
 	return len(ns.fire) > 0
 }

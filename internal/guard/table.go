@@ -20,14 +20,6 @@ func be64(b []byte) uint64 {
 		uint64(b[3])<<32 | uint64(b[2])<<40 | uint64(b[1])<<48 | uint64(b[0])<<56
 }
 
-func (k key) addr() netip.Addr {
-	var b [16]byte
-	for i := range 8 {
-		b[i], b[8+i] = byte(k[0]>>(56-8*i)), byte(k[1]>>(56-8*i))
-	}
-	return netip.AddrFrom16(b).Unmap()
-}
-
 // seed makes the places of keys unpredictable: attackers choose the keys.
 type seed [2]uint64
 
