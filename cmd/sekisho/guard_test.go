@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -268,47 +270,56 @@ func TestCutConnections(t *testing.T) {
 }
 
 // TestTruth makes every attack of the lab's repertoire and holds the guard's
-// account against what the attackers really did.
+// account against what the attackers really did, on this machine's sshd and on
+// those unpacked in the folders that SEKISHO_TEST_SSHD_ROOTS lists.
 func TestTruth(t *testing.T) {
-	for _, o := range []lab.Options{
-		{LogFormat: lab.ISO, LoginGraceTime: 3 * time.Second},
-		{LogFormat: lab.Traditional, LogLevel: "VERBOSE", PAM: true, LoginGraceTime: 3 * time.Second},
-	} {
-		t.Run(o.LogLevel, func(t *testing.T) {
-			h := newHost(t, o, "guard: {mode: normal, max_retry: 1000, distributed: no, known: {for: 0s}}\n")
-			attacks := lab.Repertoire(netip.MustParseAddr("198.18.3.1"), o)
-			results, err := h.AttackAll(t.Context(), attacks, 8)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := h.Settle(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			got := h.explain(t).attempts
-			for _, r := range results {
-				if r.Attack.Method != lab.Password && r.Attack.Method != lab.KeyboardInteractive {
-					continue // what the other methods count depends on the mode: see package guard
+	roots := append([]string{""}, filepath.SplitList(os.Getenv("SEKISHO_TEST_SSHD_ROOTS"))...)
+	for _, root := range roots {
+		for _, o := range []lab.Options{
+			{LogFormat: lab.ISO, LoginGraceTime: 3 * time.Second, SSHDRoot: root},
+			{LogFormat: lab.Traditional, LogLevel: "VERBOSE", PAM: true, LoginGraceTime: 3 * time.Second, SSHDRoot: root},
+			{LogFormat: lab.Traditional, Repeated: true, LoginGraceTime: 3 * time.Second, SSHDRoot: root},
+		} {
+			t.Run(fmt.Sprintf("%s %+v", filepath.Base(root), o), func(t *testing.T) { testTruth(t, o) })
+		}
+	}
+}
+
+func testTruth(t *testing.T, o lab.Options) {
+	h := newHost(t, o, "guard: {mode: normal, max_retry: 1000, known: {for: 0s, max_retry: 1000}, distributed: no}\n")
+	attacks := lab.Repertoire(netip.MustParseAddr("198.18.3.1"), o)
+	results, err := h.AttackAll(t.Context(), attacks, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := h.Log(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(h.Version, len(log))
+	got := h.explain(t).attempts
+	sources := map[netip.Addr]bool{}
+	for _, r := range results {
+		sources[r.Attack.From] = true
+		if r.Attack.Method != lab.Password && r.Attack.Method != lab.KeyboardInteractive {
+			continue // what the other methods count depends on the mode: see package guard
+		}
+		unsure := 0
+		for _, c := range r.Conns {
+			unsure += c.Unsure
+		}
+		if n := got[r.Attack.From]; n < r.Attempts() || n > r.Attempts()+unsure {
+			t.Errorf("%s by %s as %q: counted %d, made %d (and %d unsure)", r.Attack.Method, r.Attack.From, r.Attack.User, n, r.Attempts(), unsure)
+			for line := range bytes.Lines(log) {
+				if bytes.Contains(line, []byte(r.Attack.From.String()+" ")) {
+					t.Logf("%s", line)
 				}
-				unsure, accepted := 0, 0
-				for _, c := range r.Conns {
-					unsure += c.Unsure
-					if c.Accepted {
-						accepted++
-					}
-				}
-				if n := got[r.Attack.From]; n < r.Attempts() || n > r.Attempts()+unsure {
-					t.Errorf("%s by %s as %q: counted %d, made %d (and %d unsure)", r.Attack.Method, r.Attack.From, r.Attack.User, n, r.Attempts(), unsure)
-				}
 			}
-			sources := map[netip.Addr]bool{}
-			for _, a := range attacks {
-				sources[a.From] = true
-			}
-			for a := range got {
-				if !sources[a] {
-					t.Errorf("%d attempts were counted for %s, which made none", got[a], a)
-				}
-			}
-		})
+		}
+	}
+	for a := range got {
+		if !sources[a] {
+			t.Errorf("%d attempts were counted for %s, which made none", got[a], a)
+		}
 	}
 }
