@@ -49,7 +49,7 @@ type Ban struct {
 
 // Change is a foreign change of our table.
 type Change struct {
-	PID     int32  // 0 where the kernel does not say
-	Process string // the process' name, as the kernel gives it
+	PID     int32  // of the thread that did it, outside of any PID namespace; 0 where the kernel does not say
+	Process string // that thread's name, which any process may choose for itself
 	What    string // "table deleted", "rule changed", ...
 }

@@ -33,7 +33,7 @@ type Kernel struct {
 	hosts  []host
 	wanted *State // what Ensure wrote last
 
-	reading  sync.Mutex // guards readFrom: a long listing keeps no ban waiting
+	reading  sync.Mutex // guards readSock: a long listing keeps no ban waiting
 	readSock *sock
 }
 

@@ -23,8 +23,8 @@ func TestMissingCapability(t *testing.T) {
 			return err
 		}
 		err := Probe(Options{})
-		if err == nil || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
-			return fmt.Errorf("got %v, want an error that names CAP_NET_ADMIN", err)
+		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+			return fmt.Errorf("got %w, want an error that names CAP_NET_ADMIN", err)
 		}
 		return nil
 	})
