@@ -116,6 +116,9 @@ func (bs *bans) cover(a netip.Addr, ns int64, remembered bool) (ban prefixKey, r
 		if !ok || found.cause == ended && !remembered {
 			continue
 		}
+		if !remembered && found.from-ns > disorder {
+			continue // begun in a future that a clock set back has undone
+		}
 		if found.cause > forgiven && ns < found.until && found.until >= r.until {
 			ban, r = k, found
 		}

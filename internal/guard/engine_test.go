@@ -764,7 +764,12 @@ func TestClockSetBack(t *testing.T) {
 	d := newDesk(t, nil)
 	d.wait(365 * 24 * time.Hour) // a machine that wakes up in a wrong year
 	d.fail("192.0.2.4", "root", 4)
-	d.now = start
+	d.fail("192.0.2.5", "root", 5)
+	d.wantBans("192.0.2.5/32 attempts")
+	d.bans, d.now = nil, start
+	d.fail("192.0.2.5", "root", 5)
+	d.wantBans("192.0.2.5/32 attempts")
+	d.bans = nil
 	d.fail("192.0.2.4", "root", 4)
 	d.wantBans()
 	d.fail("192.0.2.4", "root", 1)
