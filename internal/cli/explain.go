@@ -112,7 +112,7 @@ func (e *explain) run(ctx context.Context) error {
 	if e.json != nil {
 		return e.json.Flush()
 	}
-	e.summary.print(newUI(e.g), scanner.Read(), scanner.Dropped())
+	e.summary.report(newUI(e.g), scanner.Read(), scanner.Dropped())
 	return nil
 }
 

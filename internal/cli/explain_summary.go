@@ -134,8 +134,8 @@ func (s *summary) addUnknown(message []byte) {
 	s.unknown[shape] = &unknownSum{example: string(message), lines: 1}
 }
 
-// print writes the summary.
-func (s *summary) print(u *ui, read, dropped int64) {
+// report writes the summary.
+func (s *summary) report(u *ui, read, dropped int64) {
 	rows := [][]string{{"lines", fmt.Sprintf("%s read, %s of sshd", grouped(read), grouped(s.sshd))}}
 	if dropped > 0 {
 		rows = append(rows, []string{"too long", grouped(dropped) + " lines over the limit, not looked at"})

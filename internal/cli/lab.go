@@ -138,11 +138,10 @@ func (s *show) guard(ctx context.Context, dir string) (stop func(), err error) {
 			s.say("sekisho guards it: pid %d, mode %s, reading %s", status.PID, status.Mode, filepath.Base(s.lab.LogPath))
 			return stop, nil
 		}
-		select {
-		case <-ctx.Done():
+		pause(ctx, 20*time.Millisecond)
+		if ctx.Err() != nil {
 			stop()
 			return nil, fmt.Errorf("the daemon did not come up: %s", sanitize(said.String()))
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
@@ -227,7 +226,7 @@ func (s *show) watch(ctx context.Context, from netip.Addr) func() sighting {
 				seen.banned = time.Now()
 				break
 			}
-			time.Sleep(100 * time.Microsecond)
+			pause(ctx, 100*time.Microsecond)
 		}
 		done <- seen
 	}()
@@ -340,7 +339,15 @@ func (s *show) wave(ctx context.Context) error {
 			s.fail("%d of %d sources of the wave are not banned", left, s.sources)
 			return nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		pause(ctx, 10*time.Millisecond)
+	}
+}
+
+// pause waits for the next look, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

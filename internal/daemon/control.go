@@ -188,8 +188,7 @@ func (d *Daemon) control() http.Handler {
 			if err != nil {
 				status = http.StatusInternalServerError
 				reply := Failure{Error: err.Error()}
-				var f *failure
-				if errors.As(err, &f) {
+				if f, ok := errors.AsType[*failure](err); ok {
 					status, reply.Hint = f.status, f.hint
 				}
 				body = reply
