@@ -107,7 +107,7 @@ func newestLine(name string) (time.Time, error) {
 	if newest = lastTime(current); !newest.IsZero() {
 		return newest, nil
 	}
-	older, _ := rotated(name)
+	older, _ := rotated(name, rotatedNames(name))
 	for i, g := range older {
 		if i == len(older)-1 && g.gz == nil {
 			newest = lastTime(g)

@@ -44,13 +44,14 @@ type fileSource struct {
 	split splitter
 	sshd  sshdLines
 
-	cur  *segment   // being read; nil: none is there
-	plan []*segment // to be read after it, in order
-	pos  Position
-	live bool
-	look bool          // names may have changed: look at the path again
-	told string        // the last trouble that was reported
-	zone time.Duration // added to the log's times
+	cur     *segment   // being read; nil: none is there
+	plan    []*segment // to be read after it, in order
+	pos     Position
+	live    bool
+	started bool          // the plan was made
+	look    bool          // names may have changed: look at the path again
+	told    string        // the last trouble that was reported
+	zone    time.Duration // added to the log's times
 }
 
 // OpenFile follows a log file through rotation by rename, copytruncate,
@@ -79,7 +80,6 @@ func OpenFile(path string, o Options) (Source, error) {
 		o.Logger.Warn("no inotify: the log is polled; raise fs.inotify.max_user_instances", "error", err)
 	}
 	s.rewatch()
-	s.start()
 	return s, nil
 }
 
@@ -115,16 +115,14 @@ func (s *fileSource) Next(ctx context.Context) (Batch, error) {
 			s.look = false
 			s.rewatch()
 			s.follow()
-			if s.cur != nil || len(s.plan) > 0 {
-				// Once more before waiting: what was written before the watch was
-				// set has no event, and the old file's end is read only after the
-				// new one was seen to have begun.
-				if b, ok := s.readOn(); ok {
-					return b, nil
-				}
+			// Once more before waiting: what was written before the watch was set
+			// has no event, and the old file's end is read only after the new one
+			// was seen to have begun.
+			if b, ok := s.readOn(); ok {
+				return b, nil
 			}
 		}
-		s.live = true
+		s.live = s.started
 		named, err := s.wait(ctx)
 		if err != nil {
 			return Batch{}, err
@@ -321,7 +319,7 @@ func (s *fileSource) truncated() {
 	at, again := s.here(), &segment{logFile: s.cur.logFile, end: -1}
 	s.cur = nil
 	s.split.reset()
-	files, _ := rotated(s.path)
+	files, _ := rotated(s.path, rotatedNames(s.path))
 	i := slices.IndexFunc(files, func(g *logFile) bool { return at.Offset > 0 && g.id != again.id && g.isAt(at) })
 	if i >= 0 {
 		s.plan = append([]*segment{{logFile: files[i], off: at.Offset, end: -1}, again}, s.plan...)
@@ -337,14 +335,21 @@ func (s *fileSource) truncated() {
 // generations once one of them has content: until then the writer may still
 // have the old one open.
 func (s *fileSource) follow() {
-	if len(s.plan) > 0 {
+	if !s.started {
+		s.start()
+	}
+	if !s.started || len(s.plan) > 0 {
 		return
 	}
 	if fi, err := os.Stat(s.path); err == nil && s.cur != nil && identity(fi) == s.cur.id {
 		s.tell(nil)
 		return
 	}
-	files, _ := s.generations()
+	files, _, ok := s.generations()
+	if !ok {
+		s.look = true
+		return
+	}
 	newer := s.newer(files)
 	s.closeExcept(files, newer)
 	for _, g := range newer {
@@ -383,28 +388,25 @@ func (s *fileSource) newer(files []*logFile) []*logFile {
 }
 
 // generations opens all of the log's files, oldest first, the one at the path
-// last, if it is there.
-func (s *fileSource) generations() (files []*logFile, unread []string) {
-	for range 10 {
-		current, err := openGeneration(s.path)
-		files, unread = rotated(s.path)
-		if errors.Is(err, fs.ErrNotExist) {
-			s.tell(fmt.Errorf("%w: not there yet, or rotated away", err))
-			return files, unread
-		}
-		s.tell(err)
-		if err != nil {
-			return files, unread
-		}
-		// A rotation between the two looks shows one file twice.
-		again := slices.ContainsFunc(files, func(g *logFile) bool { return g.id == current.id })
+// last, if it is there. ok is false while names are moving: a rotation renames
+// one file after the other, and a look in between may miss one or see it twice.
+func (s *fileSource) generations() (files []*logFile, unread []string, ok bool) {
+	before := rotatedNames(s.path)
+	current, err := openGeneration(s.path)
+	files, unread = rotated(s.path, before)
+	if err == nil {
 		files = append(files, current)
-		if fi, err := os.Stat(s.path); err == nil && identity(fi) == current.id && !again {
-			return files, unread
-		}
-		s.closeExcept(files, nil)
 	}
-	return nil, unread
+	moved := len(files)+len(unread) < len(before) || !slices.Equal(before, rotatedNames(s.path)) || slices.ContainsFunc(files, func(g *logFile) bool {
+		fi, err := os.Stat(g.name)
+		return err != nil || identity(fi) != g.id
+	})
+	if _, statErr := os.Stat(s.path); moved || errors.Is(err, fs.ErrNotExist) != errors.Is(statErr, fs.ErrNotExist) {
+		s.closeExcept(files, nil)
+		return nil, nil, false
+	}
+	s.tell(err)
+	return files, unread, true
 }
 
 func (s *fileSource) closeExcept(files, keep []*logFile) {
@@ -418,7 +420,8 @@ func (s *fileSource) closeExcept(files, keep []*logFile) {
 // start plans what is read first: the backlog, what After has not seen, then
 // the current file.
 func (s *fileSource) start() {
-	files, unread := s.generations()
+	files, unread, ok := s.generations()
+	s.started, s.look = ok, true
 	if len(files) == 0 {
 		return
 	}

@@ -214,7 +214,7 @@ func (r *reader) quiet() *reader {
 		}
 	}
 	if len(r.got) > before {
-		r.t.Errorf("%d lines too many: %q", len(r.got)-before, r.got[before:])
+		r.t.Errorf("%d lines too many: %.200q", len(r.got)-before, r.got[before:])
 	}
 	return r
 }

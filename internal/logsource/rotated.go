@@ -146,42 +146,50 @@ func (g *logFile) isAt(p Position) bool {
 	return fingerprint(g.head[:n]) == p.Fingerprint && (g.gz != nil || g.size >= p.Offset)
 }
 
-// rotated opens the rotated generations of a log, oldest first: NAME.1,
-// NAME-20261122, and the same with .gz. Others' compressions are returned as
-// names only.
-func rotated(path string) (files []*logFile, unread []string) {
+// rotatedNames lists the rotated generations of a log: NAME.1, NAME-20261122,
+// and the same compressed.
+func rotatedNames(path string) (names []string) {
 	dir, base := filepath.Split(path)
 	entries, err := os.ReadDir(filepath.Clean(dir))
 	if err != nil {
-		return nil, nil
+		return nil
 	}
-	names := map[string]bool{}
-	for _, e := range entries {
-		names[e.Name()] = true
-	}
-	for name := range names {
-		suffix, ok := strings.CutPrefix(name, base)
-		if !ok {
-			continue
-		}
-		plain, compression := suffix, ""
-		if i := strings.LastIndexByte(suffix, '.'); i > 0 && slices.Contains([]string{".gz", ".xz", ".bz2", ".zst"}, suffix[i:]) {
-			plain, compression = suffix[:i], suffix[i:]
-		}
+	for _, e := range entries { // sorted: NAME.1 comes before NAME.1.gz
+		suffix, ok := strings.CutPrefix(e.Name(), base)
+		plain, compressed := cutCompression(suffix)
 		switch {
-		case !isRotation(plain):
-		case compression == "":
-			fallthrough
-		case compression == ".gz" && !names[base+plain]: // gzip(1) removes the plain one last
-			if g, err := openGeneration(filepath.Join(dir, name)); err == nil {
-				files = append(files, g)
-			}
-		case !names[base+plain]:
-			unread = append(unread, filepath.Join(dir, name))
+		case !ok || !isRotation(plain):
+		case compressed && slices.Contains(names, filepath.Join(dir, base+plain)): // gzip(1) removes the plain one last
+		default:
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
+	return names
+}
+
+func cutCompression(name string) (plain string, compressed bool) {
+	for _, ext := range []string{".gz", ".xz", ".bz2", ".zst"} {
+		if plain, ok := strings.CutSuffix(name, ext); ok {
+			return plain, true
+		}
+	}
+	return name, false
+}
+
+// rotated opens what rotatedNames found, oldest first. What cannot be read, or
+// is compressed by others than gzip, is returned as names.
+func rotated(path string, names []string) (files []*logFile, unread []string) {
+	for _, name := range names {
+		if _, compressed := cutCompression(name); compressed && !strings.HasSuffix(name, ".gz") {
+			unread = append(unread, name)
+		} else if g, err := openGeneration(name); err == nil {
+			files = append(files, g)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			unread = append(unread, name)
 		}
 	}
 	numbered := func(g *logFile) (n int, ok bool) {
-		digits, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(g.name)[len(base):], ".gz"), ".")
+		digits, ok := strings.CutPrefix(strings.TrimSuffix(g.name[len(path):], ".gz"), ".")
 		if ok {
 			n, _ = strconv.Atoi(digits)
 		}
