@@ -1,7 +1,7 @@
 package store
 
 // The counts of a day are bounded, however many sources attack: when a day has
-// more than DayRows such rows, all but the half with the most attempts are summed
+// more than DayRows such rows, all but the quarter with the most attempts are summed
 // under no source and no user, by country and kind, so that the day's totals
 // stay true and the worst sources stay named. A source that was summed and goes
 // on gets a row of its own again. Prune sums a past day down to pastDayRows.
@@ -32,7 +32,7 @@ func (w *writeTx) boundCounts() {
 		}
 		n := w.numCounts(day)
 		if n > w.s.dayRows {
-			w.foldCounts(day, w.s.dayRows/2)
+			w.foldCounts(day, w.s.dayRows/4)
 			n = w.numCounts(day)
 		}
 		if len(w.s.counted) >= 16 {

@@ -104,7 +104,7 @@ func commitForEver(path string) error {
 // Killed at any moment, the first of its life included: what was acknowledged
 // is there, and there is no half of anything.
 func TestKill(t *testing.T) {
-	rounds := 120
+	rounds := 100
 	if testing.Short() {
 		rounds = 20
 	}
@@ -122,7 +122,7 @@ func TestKill(t *testing.T) {
 		// Every fourth dies around its opening, the others in the middle of commits.
 		delay, after := rand.N(30*time.Millisecond), 0
 		if round%4 != 0 {
-			delay, after = rand.N(3*time.Millisecond), 1+rand.N(40)
+			delay, after = rand.N(3*time.Millisecond), 1+rand.N(20)
 		}
 		kill := func() { time.AfterFunc(delay, func() { cmd.Process.Kill() }) }
 		if after == 0 {
@@ -175,7 +175,7 @@ func fillDisk(dir string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m,mode=0700"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m,mode=0700"); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -187,7 +187,7 @@ func fillDisk(dir string) error {
 	defer s.Close()
 	n := 0
 	for round := range 3 {
-		if err := fill(ballast, 1<<20>>(2*round)); err != nil {
+		if err := fill(ballast, 2<<20>>(2*round)); err != nil {
 			return err
 		}
 		for err = nil; err == nil; n++ {

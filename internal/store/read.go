@@ -85,19 +85,21 @@ func (r *banRow) lease() (lease.Lease, bool) {
 	}, ok
 }
 
-// scanBan is scan for pages.
-func scanBan(rows *sql.Rows) (lease.Lease, []any, bool) {
+func scanBan(rows *sql.Rows) (lease.Lease, bool) {
 	var r banRow
-	sound := r.scan(rows)
-	l, ok := r.lease()
-	return l, []any{r.prefix, r.begun}, sound && ok
+	if !r.scan(rows) {
+		return lease.Lease{}, false
+	}
+	return r.lease()
 }
+
+func banKey(l lease.Lease) []any { return []any{encodePrefix(l.Prefix), encodeTime(l.From)} }
 
 // LiveBans yields the bans in force at now, at most one of a prefix: the one
 // that ends last. An error of yield ends it and is returned; so with all below.
 func (s *Store) LiveBans(ctx context.Context, now time.Time, yield func(lease.Lease) error) error {
 	var held lease.Lease // its prefix may come again
-	err := pages(ctx, s, "read the live bans", pageLiveBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(now), encodeTime(now)}, scanBan,
+	err := pages(ctx, s, "read the live bans", pageLiveBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(now), encodeTime(now)}, scanBan, banKey,
 		func(l lease.Lease) error {
 			prev := held
 			if l.Prefix == prev.Prefix && (prev.Until.IsZero() || !l.Until.IsZero() && l.Until.Before(prev.Until)) {
@@ -119,7 +121,7 @@ func (s *Store) LiveBans(ctx context.Context, now time.Time, yield func(lease.Le
 // was banned and when last.
 func (s *Store) History(ctx context.Context, since time.Time, yield func(lease.History) error) error {
 	var h lease.History
-	err := pages(ctx, s, "read the history of bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan,
+	err := pages(ctx, s, "read the history of bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan, banKey,
 		func(l lease.Lease) error {
 			prev := h
 			if l.Prefix != h.Prefix {
@@ -140,35 +142,36 @@ func (s *Store) History(ctx context.Context, since time.Time, yield func(lease.H
 // Bans yields every ban begun since then that is remembered, live or not, by
 // prefix and beginning.
 func (s *Store) Bans(ctx context.Context, since time.Time, yield func(lease.Lease) error) error {
-	return pages(ctx, s, "read the bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan, yield)
+	return pages(ctx, s, "read the bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan, banKey, yield)
 }
 
 // Unbans yields the unbans since then.
 func (s *Store) Unbans(ctx context.Context, since time.Time, yield func(Unban) error) error {
 	return pages(ctx, s, "read the unbans", pageUnbans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)},
-		func(rows *sql.Rows) (Unban, []any, bool) {
+		func(rows *sql.Rows) (Unban, bool) {
 			var prefix []byte
 			var at, sum int64
 			var by string
 			err := rows.Scan(&prefix, &at, &by, &sum)
 			p, ok := decodePrefix(prefix)
-			return Unban{Prefix: p, At: decodeTime(at), By: by}, []any{prefix, at},
-				err == nil && ok && sum == checksum("unbans", prefix, at, by)
-		}, yield)
+			return Unban{Prefix: p, At: decodeTime(at), By: by}, err == nil && ok && sum == checksum("unbans", prefix, at, by)
+		},
+		func(u Unban) []any { return []any{encodePrefix(u.Prefix), encodeTime(u.At)} }, yield)
 }
 
 // Logins yields the last login of each user from each address since then.
 func (s *Store) Logins(ctx context.Context, since time.Time, yield func(sshlog.Login) error) error {
 	return pages(ctx, s, "read the logins", pageLogins, []any{[]byte{}, ""}, []any{encodeTime(since)},
-		func(rows *sql.Rows) (sshlog.Login, []any, bool) {
+		func(rows *sql.Rows) (sshlog.Login, bool) {
 			var addr []byte
 			var user string
 			var port, at, sum int64
 			err := rows.Scan(&addr, &user, &port, &at, &sum)
 			a, ok := decodeAddr(addr)
-			return sshlog.Login{Addr: a, Port: uint16(port), User: user, Time: decodeTime(at)}, []any{addr, user},
+			return sshlog.Login{Addr: a, Port: uint16(port), User: user, Time: decodeTime(at)},
 				err == nil && ok && a.IsValid() && sum == checksum("logins", addr, user, port, at)
-		}, yield)
+		},
+		func(l sshlog.Login) []any { return []any{encodeAddr(l.Addr), l.User} }, yield)
 }
 
 // Counts yields the counts of sinceDay ("2006-01-02") and the days after it, in
@@ -176,15 +179,17 @@ func (s *Store) Logins(ctx context.Context, since time.Time, yield func(sshlog.L
 // the bound.
 func (s *Store) Counts(ctx context.Context, sinceDay string, yield func(Count) error) error {
 	return pages(ctx, s, "read the counts", pageCounts, []any{encodeDay(sinceDay) - 1, []byte{}, "", "", ""}, nil,
-		func(rows *sql.Rows) (Count, []any, bool) {
+		func(rows *sql.Rows) (Count, bool) {
 			var day, lines, attempts int64
 			var source []byte
 			var c Count
 			err := rows.Scan(&day, &source, &c.User, &c.Country, &c.Kind, &lines, &attempts)
 			a, ok := decodeAddr(source)
 			c.Day, c.Source, c.Lines, c.Attempts = decodeDay(day), a, int(lines), int(attempts)
-			return c, []any{day, source, c.User, c.Country, c.Kind},
-				err == nil && ok && encodeDay(c.Day) == day && lines >= 0 && attempts >= 0
+			return c, err == nil && ok && encodeDay(c.Day) == day && lines >= 0 && attempts >= 0
+		},
+		func(c Count) []any {
+			return []any{encodeDay(c.Day), encodeAddr(c.Source), c.User, c.Country, c.Kind}
 		}, yield)
 }
 
@@ -232,7 +237,7 @@ func (s *Store) BansOf(ctx context.Context, addr netip.Addr) ([]lease.Lease, err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			l, _, ok := scanBan(rows)
+			l, ok := scanBan(rows)
 			if !ok {
 				s.skip("bans", 1)
 				continue
@@ -252,12 +257,12 @@ func (s *Store) skip(table string, n int) {
 // pages runs q, whose first parameters are the key after which to go on, then
 // args, then how many rows at most. Rows that scan does not find sound are
 // skipped and counted.
-func pages[T any](ctx context.Context, s *Store, what, q string, key, args []any, scan func(*sql.Rows) (v T, key []any, sound bool), yield func(T) error) error {
+func pages[T any](ctx context.Context, s *Store, what, q string, key, args []any,
+	scan func(*sql.Rows) (v T, sound bool), keyOf func(T) []any, yield func(T) error) error {
 	page := make([]T, 0, pageRows)
 	for {
 		page = page[:0]
 		var n, damaged int
-		last := key
 		err := s.use(ctx, what, func(ctx context.Context) error {
 			rows, err := s.stmts[q].QueryContext(ctx, append(append(append([]any{}, key...), args...), pageRows)...)
 			if err != nil {
@@ -265,12 +270,11 @@ func pages[T any](ctx context.Context, s *Store, what, q string, key, args []any
 			}
 			defer rows.Close()
 			for ; rows.Next(); n++ {
-				v, k, sound := scan(rows)
-				if !sound {
+				if v, sound := scan(rows); sound {
+					page = append(page, v)
+				} else {
 					damaged++
-					continue
 				}
-				page, last = append(page, v), k
 			}
 			return rows.Err()
 		})
@@ -285,8 +289,11 @@ func pages[T any](ctx context.Context, s *Store, what, q string, key, args []any
 		if err != nil || n < pageRows {
 			return err
 		}
-		if compareKeys(last, key) <= 0 {
-			// A whole page of damaged rows, or keys out of order.
+		last := key
+		if len(page) > 0 {
+			last = keyOf(page[len(page)-1])
+		}
+		if compareKeys(last, key) <= 0 { // a whole page of damaged rows, or a tree out of order
 			return s.use(ctx, what, func(context.Context) error { return fmt.Errorf("%w: keys do not ascend", errDamaged) })
 		}
 		key = last

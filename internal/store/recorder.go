@@ -15,7 +15,7 @@ import (
 // RecorderOptions are NewRecorder's. The zero value is ready to use.
 type RecorderOptions struct {
 	Logger *slog.Logger  // nil: discard
-	Every  time.Duration // effects wait this long for others, 100 ms unless set
+	Every  time.Duration // a ban waits this long for others, 100 ms unless set; what is no ban, ten times as long
 	Retry  time.Duration // the longest wait after a failure, 5 s unless set
 	// Live gives all bans in force: they are written again into a state file that
 	// had to be begun anew. It is called on Run's goroutine.
@@ -34,7 +34,8 @@ type Recorder struct {
 	store *Store
 	o     RecorderOptions
 	wake  chan struct{} // something waits
-	hurry chan struct{} // and somebody waits for it
+	soon  chan struct{} // a ban or unban does
+	hurry chan struct{} // somebody waits for it
 
 	mu        sync.Mutex
 	pending   batch
@@ -64,7 +65,7 @@ func NewRecorder(s *Store, o RecorderOptions) *Recorder {
 	if o.MaxBans <= 0 {
 		o.MaxBans = 1 << 20
 	}
-	r := &Recorder{store: s, o: o, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), tried: make(chan struct{})}
+	r := &Recorder{store: s, o: o, wake: make(chan struct{}, 1), soon: make(chan struct{}, 1), hurry: make(chan struct{}, 1), tried: make(chan struct{})}
 	r.pending = r.newBatch()
 	return r
 }
@@ -80,6 +81,9 @@ func (r *Recorder) Add(e Effects) {
 	r.pending.add(e)
 	r.added++
 	r.mu.Unlock()
+	if len(e.Bans)+len(e.Unbans) > 0 {
+		signal(r.soon)
+	}
 	signal(r.wake)
 }
 
@@ -114,15 +118,18 @@ func (r *Recorder) Flush(ctx context.Context) error {
 // Run writes what is added until ctx ends, then what is left; its error is then
 // why that could not be written. With nothing to write it sleeps.
 func (r *Recorder) Run(ctx context.Context) error {
-	var wait time.Duration
+	var wait time.Duration // until the next try; 0: all is well
 	if r.store.broken() {
 		wait = r.o.Every
 	}
 	for {
-		if wait == 0 {
+		soon := r.soon
+		if wait > 0 {
+			soon = nil // degraded: what comes in does not shorten the wait
+		} else {
 			select {
 			case <-r.wake:
-				wait = r.o.Every
+				wait = 10 * r.o.Every
 			case <-r.hurry:
 			case <-ctx.Done():
 			}
@@ -130,6 +137,13 @@ func (r *Recorder) Run(ctx context.Context) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-soon:
+			timer.Reset(r.o.Every)
+			select {
+			case <-timer.C:
+			case <-r.hurry:
+			case <-ctx.Done():
+			}
 		case <-r.hurry:
 		case <-ctx.Done():
 		}
