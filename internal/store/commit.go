@@ -101,7 +101,7 @@ func (w *writeTx) exec(q string, args ...any) {
 }
 
 func (w *writeTx) drop(what string, v any) {
-	w.s.log.Error("left out of the state: not a valid "+what, "value", fmt.Sprintf("%+q", fmt.Sprint(v)))
+	w.s.log.Error("left out of the state: not a valid row", "of", what, "value", fmt.Sprintf("%+q", fmt.Sprint(v)))
 }
 
 func (w *writeTx) write(e Effects) {

@@ -225,7 +225,7 @@ func (s *Store) BansOf(ctx context.Context, addr netip.Addr) ([]lease.Lease, err
 		return nil, nil
 	}
 	args := make([]any, 0, maxCovers+1)
-	for bits := 0; bits < maxCovers; bits++ {
+	for bits := range maxCovers {
 		// An IPv4 address has fewer lengths: its own key fills the rest.
 		args = append(args, encodePrefix(netip.PrefixFrom(addr, min(bits, addr.BitLen()))))
 	}
