@@ -9,8 +9,10 @@ import (
 	"sekisho/internal/lease"
 )
 
-// enforceChunk bounds how long the guard waits while many bans are put back.
-const enforceChunk = 1000
+const (
+	enforceChunk = 1000             // bounds how long the guard waits while many bans are put back
+	endsSoon     = 10 * time.Second // a ban that ends within this is left alone when the kernel is looked at
+)
 
 // liveBans are the bans that the guard holds, copied before the first is given.
 func (d *Daemon) liveBans(yield func(lease.Lease) bool) {
@@ -115,14 +117,20 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 		}
 		d.repaired.Add(1)
 	}
+	// Bans that begin or end while we look are left to the next time.
+	began := time.Now()
+	soon := began.Add(endsSoon)
+	settled := func(l lease.Lease) bool {
+		return l.From.Before(began) && (l.Until.IsZero() || l.Until.After(soon))
+	}
 	held, foreign := 0, []netip.Prefix(nil)
-	now := time.Now()
 	err = fw.Bans(ctx, func(b firewall.Ban) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if _, ok := d.engine.Banned(b.Prefix, now); ok {
+		switch l, ok := d.engine.Banned(b.Prefix, began); {
+		case ok && settled(l):
 			held++
-		} else if b.Left == 0 || b.Left > time.Second { // one that is about to end is not worth a word
+		case !ok && (b.Left == 0 || b.Left > endsSoon):
 			foreign = append(foreign, b.Prefix)
 		}
 		return nil
@@ -130,7 +138,16 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
-	if lost := d.banCount() - held; lost > 0 {
+	expected := 0
+	d.mu.Lock()
+	d.engine.Bans(began, func(l lease.Lease) bool {
+		if settled(l) {
+			expected++
+		}
+		return true
+	})
+	d.mu.Unlock()
+	if lost := expected - held; lost > 0 {
 		d.log.Warn("bans were missing in the kernel; putting them back", "why", why, "bans", lost)
 		if err := d.enforceAll(ctx); err != nil {
 			return err
