@@ -19,13 +19,17 @@ func benchLines(n, sources int) []sshlog.Line {
 	zipf := rand.NewZipf(rng, 1.1, 8, uint64(sources-1))
 	users := []string{"root", "admin", "ubuntu", "test", "oracle", "git", "postgres", "user"}
 	lines := make([]sshlog.Line, 0, n+4)
+	text := make([]byte, 0, n*160) // in one piece, as a reader has it
+	host := []byte("web-1")
 	for pid := int32(1); len(lines) < n; pid++ {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], uint32(zipf.Uint64())*2654435761|1<<24)
 		addr, port := netip.AddrFrom4(b), 1024+rng.IntN(60000)
 		at := start.Add(time.Duration(len(lines)) * 5 * time.Millisecond).UnixNano()
 		say := func(format string, args ...any) {
-			lines = append(lines, sshlog.Line{Time: at, PID: pid%30000 + 1000, Program: sshlog.ProgramSSHD, Host: []byte("web-1"), Message: fmt.Appendf(nil, format, args...)})
+			from := len(text)
+			text = fmt.Appendf(text, format, args...)
+			lines = append(lines, sshlog.Line{Time: at, PID: pid%30000 + 1000, Program: sshlog.ProgramSSHD, Host: host, Message: text[from:]})
 		}
 		user := users[rng.IntN(len(users))]
 		switch rng.IntN(10) {
@@ -43,9 +47,9 @@ func benchLines(n, sources int) []sshlog.Line {
 		case 8:
 			say("Unable to negotiate with %v port %d: no matching host key type found. Their offer: ssh-rsa,ssh-dss [preauth]", addr, port)
 		case 9:
-			host := rng.IntN(9)
-			say("Accepted publickey for deploy from 198.51.100.%d port %d ssh2: ED25519 SHA256:uNiVztksCsDhcc0u9e8BrZYxfBNmBR3YEOBeXoNTeRA", host, port)
-			say("Disconnected from user deploy 198.51.100.%d port %d", host, port)
+			last := rng.IntN(9)
+			say("Accepted publickey for deploy from 198.51.100.%d port %d ssh2: ED25519 SHA256:uNiVztksCsDhcc0u9e8BrZYxfBNmBR3YEOBeXoNTeRA", last, port)
+			say("Disconnected from user deploy 198.51.100.%d port %d", last, port)
 		}
 	}
 	return lines

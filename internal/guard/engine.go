@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"sekisho/internal/lease"
@@ -54,6 +53,8 @@ type Engine struct {
 	out     *Outcome
 	pending []pending // PAM failures that may wait for ever, in order of due
 	stats   counters
+
+	findTime, within string // the policy's, for reasons
 }
 
 type pending struct {
@@ -88,6 +89,7 @@ func (e *Engine) SetPolicy(p Policy) {
 	old := e.judge
 	e.judge = newJudge(p)
 	e.names.configure(p.Distributed)
+	e.findTime, e.within = p.FindTime.String(), p.Distributed.Within.String()
 	if old.IPv4Bits != 0 && (old.IPv4Bits != e.judge.IPv4Bits || old.IPv6Bits != e.judge.IPv6Bits) {
 		e.sources, e.nodes = &table[window]{}, nodes{}
 		friends := e.friends.by
@@ -579,39 +581,43 @@ func (e *Engine) protected(p netip.Prefix, ms int64) string {
 // reason says in one line what a ban is for.
 func (e *Engine) reason(w *window, v verdict, weight int, ms int64) string {
 	var kinds [64]int
-	var users []string
-	width := e.judge.FindTime
-	if v.cause == distributed {
-		width = e.judge.Distributed.Within
-	}
+	var seen [4]uint16 // names
+	users := seen[:0]
 	e.nodes.each(w, func(a attempt) bool {
 		if a.ms() <= v.since || a.ms() > ms {
 			return true
 		}
 		kinds[a.kind()] += a.weight()
-		if user := e.names.textAt(a.name(), a.ms()); len(users) < 4 && user != "" && !slices.Contains(users, user) {
-			users = append(users, user)
+		if i := a.name(); i != 0 && a.ms() >= e.names.at(i).born && len(users) < cap(users) && !slices.Contains(users, i) {
+			users = append(users, i)
 		}
 		return true
 	})
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d attempts within %v:", weight, width)
-	sep := " "
+	width := e.findTime
+	if v.cause == distributed {
+		width = e.within
+	}
+	var buf [256]byte
+	b := strconv.AppendInt(buf[:0], int64(weight), 10)
+	b = append(append(b, " attempts within "...), width...)
+	sep := ": "
 	for kind, n := range kinds {
 		if n > 0 {
-			fmt.Fprintf(&b, "%s%v %d", sep, sshlog.Kind(kind), n)
+			b = append(append(b, sep...), sshlog.Kind(kind).String()...)
+			b = strconv.AppendInt(append(b, ' '), int64(n), 10)
 			sep = ", "
 		}
 	}
 	sep = "; users "
-	for _, user := range users {
-		b.WriteString(sep + `"` + user + `"`)
+	for _, i := range users {
+		b = append(append(append(b, sep...), '"'), e.names.textAt(i, ms)...)
+		b = append(b, '"')
 		sep = ", "
 	}
 	if v.cause == distributed {
-		b.WriteString("; part of a distributed attack on user names")
+		b = append(b, "; part of a distributed attack on user names"...)
 	}
-	return b.String()
+	return string(b)
 }
 
 // noticeOnce tells people of something, once in a while for each peer.
