@@ -26,8 +26,9 @@ import (
 
 const (
 	tickEvery      = time.Second      // expiry in the guard
+	backlogRest    = 3 * time.Second  // so long after a line of the backlog the clock is the log's time
 	reconcileEvery = time.Minute      // kernel against memory
-	pruneEvery     = 6 * time.Hour    // old rows in the store
+	pruneEvery     = time.Hour        // old rows in the store
 	shutdownWithin = 10 * time.Second // for the last commit
 )
 
@@ -61,6 +62,7 @@ type Daemon struct {
 	own       []netip.Prefix // this host's addresses and gateways
 	out       guard.Outcome  // reused
 	tally     tally          // reused
+	backlog   time.Time      // when a line that was not new was last read
 	sources   map[string]*follower
 	trouble   map[string]Problem // by what it is about; see problem
 
@@ -136,6 +138,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.enforcementFailed(err)
 	}
 
+	d.backlog = time.Now()
 	tasks, ctx := errgroup.WithContext(ctx)
 	d.running = ctx
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
@@ -261,6 +264,9 @@ func (d *Daemon) openEngine(ctx context.Context, adopt bool) error {
 func (d *Daemon) adoptKernel(ctx context.Context, now time.Time) {
 	var adopted []lease.Lease
 	err := d.fw.Bans(ctx, func(b firewall.Ban) error {
+		if _, ok := d.engine.Banned(b.Prefix, now); ok {
+			return nil // it could be salvaged, with its cause
+		}
 		l := lease.Lease{Prefix: b.Prefix, Verdict: lease.Deny, Cause: "adopted", Reason: "was in the kernel when the state was begun anew", Holder: "guard", From: now, Count: 1}
 		if b.Left > 0 {
 			l.Until = now.Add(b.Left)
@@ -349,6 +355,10 @@ func (d *Daemon) tick(ctx context.Context) error {
 			return nil
 		case now := <-ticks.C:
 			d.mu.Lock()
+			if now.Sub(d.backlog) < backlogRest {
+				d.mu.Unlock()
+				continue // the log's time has not come to ours yet
+			}
 			d.engine.Advance(now, &d.out)
 			d.tally.reset()
 			d.gather(&d.out, now)

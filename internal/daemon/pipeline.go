@@ -88,6 +88,9 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 	read := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !b.Live {
+		d.backlog = read
+	}
 	d.engine.SetReplay(b.Replay)
 	d.tally.reset()
 	var written time.Time // of the last line that brought a ban
