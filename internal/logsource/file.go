@@ -38,11 +38,12 @@ type segment struct {
 }
 
 type fileSource struct {
-	path  string
-	o     Options
-	watch *watcher // nil: inotify is not to be had
-	split splitter
-	sshd  sshdLines
+	path   string
+	o      Options
+	opened time.Time
+	watch  *watcher // nil: inotify is not to be had
+	split  splitter
+	sshd   sshdLines
 
 	cur     *segment   // being read; nil: none is there
 	plan    []*segment // to be read after it, in order
@@ -69,7 +70,7 @@ type fileSource struct {
 func OpenFile(path string, o Options) (Source, error) {
 	o = o.withDefaults()
 	path = filepath.Clean(path)
-	s := &fileSource{path: path, o: o, split: newSplitter(), sshd: sshdLines{o: o}, look: true, pos: o.After, zone: time.Duration(o.After.Shift)}
+	s := &fileSource{path: path, o: o, opened: o.Now(), split: newSplitter(), sshd: sshdLines{o: o}, look: true, pos: o.After, zone: time.Duration(o.After.Shift)}
 	if f, err := openRegular(path); err == nil {
 		f.Close()
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -258,17 +259,19 @@ func (s *fileSource) here() Position {
 }
 
 // checkZone compares a new line's time with the clock and, where they differ,
-// with the time at which the file was written.
+// the last line's with the time at which it was written: how late we read it
+// does not matter.
 func (s *fileSource) checkZone(lineTime int64, now time.Time) {
 	if lineTime == 0 {
 		return
 	}
 	zone := time.Duration(0)
-	if off := now.Sub(time.Unix(0, lineTime)); off.Abs() > clockSlop {
-		if s.cur.stat() != nil {
+	if now.Sub(time.Unix(0, lineTime)).Abs() > clockSlop {
+		last, ok := s.sshd.dec.Time(s.sshd.last)
+		if !ok || s.cur.stat() != nil || s.cur.size != s.cur.off {
 			return
 		}
-		off = s.cur.modTime.Sub(time.Unix(0, lineTime))
+		off := s.cur.modTime.Sub(time.Unix(0, last))
 		zone = off.Round(zoneStep)
 		if (off-zone).Abs() > clockSlop || zone.Abs() > zoneMax {
 			return
@@ -427,7 +430,7 @@ func (s *fileSource) start() {
 	}
 	after := s.o.After
 	if after == (Position{}) {
-		from := s.o.Now().Add(-s.o.FindTime).UnixNano()
+		from := s.opened.Add(-s.o.FindTime).Truncate(time.Second).UnixNano() // logs may have whole seconds
 		s.plan = s.backlog(files, from)
 	} else if i := s.find(files, after); i >= 0 {
 		if after.Time != 0 && s.o.FindTime > 0 {

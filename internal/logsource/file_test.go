@@ -246,6 +246,22 @@ func TestFile(t *testing.T) {
 			l.lines(2)
 			return r.until(2)
 		}, want: numbered(4, 5)},
+		{name: "first start without a find time reads from its opening on", run: func(l *testLog) *reader {
+			l.open().lines(3)
+			r := follow(t, l, Options{})
+			l.base = time.Now()
+			l.lines(2)
+			return r.until(2)
+		}, want: numbered(4, 5)},
+		{name: "a damaged rotation is passed over", run: func(l *testLog) *reader {
+			l.must(os.WriteFile(l.path+".2.gz", []byte("no gzip"), 0o640))
+			l.must(os.Mkdir(l.path+".3", 0o750))
+			l.open().lines(2)
+			r := follow(t, l, Options{FindTime: time.Hour}).until(2)
+			l.must(os.Rename(l.path, l.path+".1"))
+			l.open().lines(2)
+			return r.until(4)
+		}, want: numbered(1, 4)},
 		{name: "absent at start", run: func(l *testLog) *reader {
 			r := follow(t, l, Options{FindTime: time.Hour}).quiet()
 			l.open().lines(2)
@@ -559,6 +575,25 @@ func TestFileZone(t *testing.T) {
 				t.Errorf("position's shift = %v", time.Duration(b.Position.Shift))
 			}
 		})
+	}
+}
+
+// TestFileReadLate: a reader that was stopped for an hour sees an old line, not
+// another zone.
+func TestFileReadLate(t *testing.T) {
+	l := newTestLog(t)
+	l.open()
+	r := follow(t, l, Options{FindTime: time.Hour}).quiet()
+	now := time.Now()
+	l.base = now.Add(-time.Hour)
+	l.lines(1)
+	l.raw(now.Format(time.RFC3339) + " host cron[1]: x\n")
+	b, err := r.src.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := now.Sub(time.Unix(0, b.Lines[0].Time)).Round(time.Minute); got != time.Hour {
+		t.Errorf("the line is %v old, want 1h", got)
 	}
 }
 

@@ -149,7 +149,7 @@ func (s *journalSource) Name() string { return string(Journald) }
 
 func (s *journalSource) Close() error {
 	s.cancel()
-	s.stop()
+	_ = s.stop() // killed by cancel
 	return nil
 }
 

@@ -201,7 +201,7 @@ func BenchmarkFileLatency(b *testing.B) {
 	var took []time.Duration
 	go func() {
 		for range waiting {
-			time.Sleep(200 * time.Microsecond) // until the reader has gone to sleep
+			<-time.After(200 * time.Microsecond) // the reader goes to sleep
 			waiting <- time.Now()
 			fmt.Fprintf(w, "%s host sshd[1]: Failed password for root from 192.0.2.1 port 4 ssh2\n", time.Now().Format("2006-01-02T15:04:05.000000Z07:00"))
 		}

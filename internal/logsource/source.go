@@ -120,6 +120,7 @@ type sshdLines struct {
 	o     Options
 	dec   *sshlog.Decoder
 	since time.Time // when dec was made
+	last  []byte    // the last raw line, anybody's
 	lines []sshlog.Line
 }
 
@@ -139,6 +140,7 @@ func (s *sshdLines) refresh(now time.Time) {
 }
 
 func (s *sshdLines) add(raw []byte, number int64) {
+	s.last = raw
 	n := len(s.lines)
 	if n == cap(s.lines) {
 		s.lines = append(s.lines, sshlog.Line{})[:n]
