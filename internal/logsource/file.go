@@ -221,7 +221,7 @@ func (s *fileSource) batch(final bool) Batch {
 	}
 	s.sshd.lines = s.sshd.lines[:0]
 	read := s.split.cut(final, s.sshd.add)
-	b := Batch{Read: read, Dropped: s.split.dropped, Replay: g.replay, Live: s.live && !g.replay}
+	b := Batch{Read: read, Dropped: s.split.dropped, Forgeable: s.sshd.forgeable, Replay: g.replay, Live: s.live && !g.replay}
 	if read == 0 {
 		return b
 	}

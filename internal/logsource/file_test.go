@@ -1,6 +1,7 @@
 package logsource
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -607,5 +608,31 @@ func TestOpenFileRefuses(t *testing.T) {
 		if src, err := OpenFile(path, Options{}); !errors.Is(err, errNotRegular) {
 			t.Errorf("OpenFile(%q) = %v, %v, want errNotRegular", path, src, err)
 		}
+	}
+}
+
+// TestForgeableIsTold: a file that sshd -E writes gives no lines, and does not
+// do so in silence: a guard that reads it would protect nobody.
+func TestForgeableIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sshd.log")
+	text := "Failed password for root from 203.0.113.9 port 22 ssh2\nServer listening on 0.0.0.0 port 22.\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	source, err := OpenFile(path, Options{FindTime: time.Hour, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	batch, err := source.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(batch.Lines) != 0 || batch.Read != 2 || batch.Forgeable != 1 {
+		t.Errorf("got %d lines of %d, %d forgeable", len(batch.Lines), batch.Read, batch.Forgeable)
+	}
+	if !strings.Contains(said.String(), "can forge") {
+		t.Errorf("said: %s", said.String())
 	}
 }

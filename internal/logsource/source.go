@@ -37,12 +37,13 @@ type Source interface {
 
 // Batch is what one read gave: at most 256 KiB of raw log.
 type Batch struct {
-	Lines    []sshlog.Line // sshd's lines only
-	Read     int           // lines read, other programs' included
-	Dropped  int           // lines over the length limit, not looked at
-	Position Position      // after the last line read; kept with the effects of the lines
-	Replay   bool          // these lines' effects are in the store: they only rebuild the windows
-	Live     bool          // the end of the log had been reached: the lines are new
+	Lines     []sshlog.Line // sshd's lines only
+	Read      int           // lines read, other programs' included
+	Dropped   int           // lines over the length limit, not looked at
+	Forgeable int           // sshd's messages without an envelope so far, left out; see Options.Bare
+	Position  Position      // after the last line read; kept with the effects of the lines
+	Replay    bool          // these lines' effects are in the store: they only rebuild the windows
+	Live      bool          // the end of the log had been reached: the lines are new
 }
 
 // Position is a place in a log, kept by the store as JSON. The zero value is
@@ -122,6 +123,8 @@ type sshdLines struct {
 	since time.Time // when dec was made
 	last  []byte    // the last raw line, anybody's
 	lines []sshlog.Line
+
+	forgeable int // lines that only sshd -E or -e can have written, and that were left out; see suspect
 }
 
 // restart begins another stretch of log, whose newest time is reference.
@@ -149,5 +152,22 @@ func (s *sshdLines) add(raw []byte, number int64) {
 	if s.dec.Decode(raw, l) {
 		l.Number = number
 		s.lines = s.lines[:n+1]
+	} else if s.o.Logger != nil && !s.o.Bare { // followed, not scanned
+		s.suspect(raw)
+	}
+}
+
+// suspect counts lines that are sshd's messages without any envelope, so that a
+// log whose every line is left out does not stay silent.
+func (s *sshdLines) suspect(raw []byte) {
+	if len(raw) == 0 || raw[0] == '<' || raw[0] >= '0' && raw[0] <= '9' {
+		return // a priority or a date
+	}
+	var ev sshlog.Event
+	if !sshlog.Parse(raw, &ev) || ev.Kind == sshlog.Unknown || !ev.Addr.IsValid() {
+		return
+	}
+	if s.forgeable++; s.forgeable == 1 {
+		s.o.Logger.Error("this log has lines without date and program, as sshd -E and -e write them: a client can forge such lines, so they are left out; have sshd log to syslog or the journal")
 	}
 }

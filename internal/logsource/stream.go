@@ -98,7 +98,7 @@ func (s *stdinSource) Next(ctx context.Context) (Batch, error) {
 			if n := len(s.sshd.lines); n > 0 {
 				s.pos.Time = s.sshd.lines[n-1].Time
 			}
-			return Batch{Lines: s.sshd.lines, Read: read, Dropped: s.split.dropped, Position: s.pos, Live: true}, nil
+			return Batch{Lines: s.sshd.lines, Read: read, Dropped: s.split.dropped, Forgeable: s.sshd.forgeable, Position: s.pos, Live: true}, nil
 		}
 	}
 }
