@@ -143,9 +143,15 @@ func TestWholeLife(t *testing.T) {
 // TestForgeable: lines without an envelope are shown and never banned on.
 func TestForgeable(t *testing.T) {
 	_, log, dir, done := dry(t, "")
-	_ = done
 	if _, err := io.WriteString(log, strings.Repeat("Failed password for root from 203.0.113.9 port 22 ssh2\n", 20)); err != nil {
 		t.Fatal(err)
+	}
+	var status Status
+	for len(status.Problems) < 2 { // the dry run is one
+		control(t, dir, "GET", "status", "", &status)
+	}
+	if !strings.Contains(fmt.Sprint(status.Problems), "forge") {
+		t.Errorf("status does not tell: %+v", status.Problems)
 	}
 	log.Close()
 	if err := <-done; err != nil {

@@ -110,6 +110,12 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 	}
 	d.engine.SetReplay(false)
 	f.took(b)
+	if b.Forgeable > 0 && !d.cfg.Log.Forgeable {
+		d.trouble["forgeable "+f.name] = Problem{
+			f.name + " has lines as sshd -E and -e write them: clients can forge such lines, so they are left out",
+			"have sshd log to syslog or the journal; log.forgeable: yes shows them, and still never bans on them",
+		}
+	}
 	if b.Replay {
 		return
 	}
