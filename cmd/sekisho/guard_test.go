@@ -89,12 +89,8 @@ func TestGuardLife(t *testing.T) {
 		t.Errorf("the administrator's session: %v", err)
 	}
 	var bans []daemon.Ban
-	for line := range strings.Lines(h.mustRun(t, "bans", "--json")) {
-		var b daemon.Ban
-		if err := json.Unmarshal([]byte(line), &b); err != nil {
-			t.Fatal(err)
-		}
-		bans = append(bans, b)
+	if err := json.Unmarshal([]byte(h.mustRun(t, "bans", "--json")), &bans); err != nil {
+		t.Fatal(err)
 	}
 	if len(bans) != 1 || bans[0].Prefix.Addr() != attacker || bans[0].Attempts < 5 || bans[0].Cause != "attempts" {
 		t.Errorf("bans: %+v", bans)

@@ -23,12 +23,7 @@ func bansCommand(g *globals) *cobra.Command {
 			}
 			u := newUI(g)
 			if g.json {
-				for _, b := range bans {
-					if err := u.json(b); err != nil {
-						return err
-					}
-				}
-				return nil
+				return u.json(bans)
 			}
 			if len(bans) == 0 {
 				u.line("nobody is banned")
