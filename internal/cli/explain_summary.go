@@ -30,12 +30,13 @@ type summary struct {
 	kinds     map[string]*kindSum
 	byKind    [256][8]*kindSum // the same, found without hashing: kind, method
 	attempts  int64
-	sources   map[netip.Addr]int // attempts
-	crowded   bool               // there were more sources than are told apart
+	sources   []sourceSum
+	bySource  map[netip.Addr]uint32 // index in sources
+	crowded   bool                  // there were more sources than are told apart
 	logins    map[netip.Addr]int
-	bans      []lease.Lease
+	bans      []lease.Lease  // the first
+	banned    []netip.Prefix // all, these included, up to maxBans
 	moreBans  int
-	notices   map[string]int
 	unknown   map[string]*unknownSum
 	moreKinds int64 // unknown messages past the bound
 	bare      int64
@@ -46,6 +47,11 @@ type kindSum struct {
 	lines, attempts int64
 }
 
+type sourceSum struct {
+	addr     netip.Addr
+	attempts int
+}
+
 type unknownSum struct {
 	example string
 	lines   int64
@@ -53,8 +59,8 @@ type unknownSum struct {
 
 func newSummary(p guard.Policy) *summary {
 	return &summary{
-		policy: p, kinds: map[string]*kindSum{}, sources: map[netip.Addr]int{}, logins: map[netip.Addr]int{},
-		notices: map[string]int{}, unknown: map[string]*unknownSum{},
+		policy: p, kinds: map[string]*kindSum{}, bySource: map[netip.Addr]uint32{}, logins: map[netip.Addr]int{},
+		unknown: map[string]*unknownSum{},
 	}
 }
 
@@ -85,12 +91,7 @@ func (s *summary) add(l *sshlog.Line, out *guard.Outcome) {
 	sum.lines++
 	sum.attempts += int64(out.Attempts)
 	if out.Attempts > 0 {
-		s.attempts += int64(out.Attempts)
-		if n, ok := s.sources[out.Addr]; ok || len(s.sources) < maxSources {
-			s.sources[out.Addr] = n + out.Attempts
-		} else {
-			s.crowded = true
-		}
+		s.addSource(out.Addr, out.Attempts)
 	}
 	switch ev.Kind {
 	case sshlog.Accepted:
@@ -100,16 +101,31 @@ func (s *summary) add(l *sshlog.Line, out *guard.Outcome) {
 	case sshlog.Unknown:
 		s.addUnknown(l.Message)
 	}
-	for _, b := range out.Bans {
-		if len(s.bans) < maxBans {
-			s.bans = append(s.bans, b)
+	for i := range out.Bans {
+		if len(s.bans) < shownBans {
+			s.bans = append(s.bans, out.Bans[i])
+		}
+		if len(s.banned) < maxBans {
+			s.banned = append(s.banned, out.Bans[i].Prefix)
 		} else {
 			s.moreBans++
 		}
 	}
-	for _, n := range out.Notices {
-		s.notices[n.Kind]++
+}
+
+func (s *summary) addSource(a netip.Addr, attempts int) {
+	s.attempts += int64(attempts)
+	i, ok := s.bySource[a]
+	if !ok {
+		if len(s.sources) >= maxSources {
+			s.crowded = true
+			return
+		}
+		i = uint32(len(s.sources))
+		s.bySource[a] = i
+		s.sources = append(s.sources, sourceSum{addr: a})
 	}
+	s.sources[i].attempts += attempts
 }
 
 // addUnknown groups unknown messages by their shape: digits do not count.
@@ -150,7 +166,7 @@ func (s *summary) report(u *ui, read, dropped int64) {
 	rows = append(rows,
 		[]string{"attempts", fmt.Sprintf("%s from %s sources", grouped(s.attempts), sources)},
 		[]string{"judged as", fmt.Sprintf("mode %s, %d attempts in %s, then %s", s.policy.Mode, s.policy.MaxRetry, shortDuration(s.policy.FindTime), shortDuration(s.policy.BanTime))},
-		[]string{"would ban", fmt.Sprintf("%s times", grouped(int64(len(s.bans)+s.moreBans)))})
+		[]string{"would ban", fmt.Sprintf("%s times", grouped(int64(len(s.banned)+s.moreBans)))})
 	u.table(rows)
 	if s.sshd == 0 && read > 0 {
 		u.line("")
@@ -190,7 +206,7 @@ func (s *summary) printBans(u *ui) {
 		return
 	}
 	rows := [][]string{{"WOULD BAN", "FROM", "UNTIL", "ATTEMPTS", "CAUSE"}}
-	for _, b := range s.bans[:min(shownBans, len(s.bans))] {
+	for _, b := range s.bans {
 		until := "for ever"
 		if !b.Until.IsZero() {
 			until = b.Until.Format("2006-01-02 15:04:05")
@@ -199,43 +215,70 @@ func (s *summary) printBans(u *ui) {
 	}
 	u.line("")
 	u.table(rows)
-	if more := len(s.bans) + s.moreBans - shownBans; more > 0 {
+	if more := len(s.banned) + s.moreBans - len(s.bans); more > 0 {
 		u.line(fmt.Sprintf("... and %s more: see all with --json --bans", grouped(int64(more))))
 	}
-	var both []string
-	banned, lengths := map[netip.Prefix]bool{}, map[int]bool{}
-	for _, b := range s.bans {
-		banned[b.Prefix], lengths[b.Prefix.Bits()] = true, true
-	}
-	for addr, n := range s.logins {
-		for bits := range lengths {
-			if p, err := addr.Prefix(bits); err == nil && banned[p] {
-				both = append(both, fmt.Sprintf("%s (%d logins)", addr, n))
-				break
-			}
-		}
-	}
+	both := s.alsoLoggedIn()
 	if len(both) > 0 {
-		slices.Sort(both)
 		u.line("")
 		u.warn("would have been banned, but also logged in: likely a person who mistyped", "put them into admins or guard.ignore if you know them: "+strings.Join(both[:min(len(both), shownOthers)], ", "))
 	}
+}
+
+// alsoLoggedIn names who logged in from an address that would have been banned.
+func (s *summary) alsoLoggedIn() (both []string) {
+	var lengths []int
+	for _, p := range s.banned {
+		if !slices.Contains(lengths, p.Bits()) {
+			lengths = append(lengths, p.Bits())
+		}
+	}
+	from := map[netip.Prefix]bool{} // where logins came from, and whether it was banned: the bans are many more
+	prefixes := func(addr netip.Addr, yield func(netip.Prefix)) {
+		for _, bits := range lengths {
+			if p, err := addr.Prefix(bits); err == nil {
+				yield(p)
+			}
+		}
+	}
+	for addr := range s.logins {
+		prefixes(addr, func(p netip.Prefix) { from[p] = false })
+	}
+	for _, p := range s.banned {
+		if _, ok := from[p]; ok {
+			from[p] = true
+		}
+	}
+	for addr, n := range s.logins {
+		banned := false
+		prefixes(addr, func(p netip.Prefix) { banned = banned || from[p] })
+		if banned {
+			both = append(both, fmt.Sprintf("%s (%d logins)", addr, n))
+		}
+	}
+	slices.Sort(both)
+	return both
 }
 
 func (s *summary) printTop(u *ui) {
 	if len(s.sources) == 0 {
 		return
 	}
-	top := make([]netip.Addr, 0, len(s.sources))
-	for a := range s.sources {
-		top = append(top, a)
+	order := func(a, b sourceSum) int {
+		return cmp.Or(cmp.Compare(b.attempts, a.attempts), a.addr.Compare(b.addr))
 	}
-	slices.SortFunc(top, func(a, b netip.Addr) int {
-		return cmp.Or(cmp.Compare(s.sources[b], s.sources[a]), a.Compare(b))
-	})
+	top := make([]sourceSum, 0, shownOthers+1)
+	for _, source := range s.sources { // a heap would be no faster: few ever enter
+		if len(top) == shownOthers && order(source, top[shownOthers-1]) > 0 {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, source, order)
+		top = slices.Insert(top, at, source)
+		top = top[:min(len(top), shownOthers)]
+	}
 	rows := [][]string{{"SOURCE", "ATTEMPTS"}}
-	for _, a := range top[:min(shownOthers, len(top))] {
-		rows = append(rows, []string{a.String(), grouped(int64(s.sources[a]))})
+	for _, source := range top {
+		rows = append(rows, []string{source.addr.String(), grouped(int64(source.attempts))})
 	}
 	u.line("")
 	u.table(rows)
