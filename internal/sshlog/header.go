@@ -198,6 +198,9 @@ func cutStructuredData(b []byte) ([]byte, bool) {
 // cutTag reads "[HOST ]PROGRAM[PID]: MESSAGE". A first word that ends in a colon
 // is another program's tag in a line without a host.
 func cutTag(b []byte, l *Line) bool {
+	if len(b) > 0 && (b[0] == ' ' || b[0] == '<') {
+		b = cutLevel(b)
+	}
 	i := bytes.IndexByte(b, ' ')
 	if i < 0 {
 		return false
@@ -209,6 +212,9 @@ func cutTag(b []byte, l *Line) bool {
 		}
 	}
 	program, after := cutProgram(rest)
+	if program == 0 && len(rest) > 0 && (rest[0] == 'a' || rest[0] == 'l') {
+		program, after = cutProgram(cutPriorityWord(rest))
+	}
 	if program == 0 || len(after) == 0 {
 		return false
 	}
@@ -231,8 +237,64 @@ func cutTag(b []byte, l *Line) bool {
 	if len(after) > 0 && after[0] == ' ' {
 		after = after[1:]
 	}
+	if len(after) > 0 && after[0] == '[' {
+		after = cutMessageID(after)
+	}
 	*l = Line{Host: host, PID: int32(pid), Program: program, Message: after}
 	return true
+}
+
+// cutLevel takes off what may stand between the time and the host: a second
+// blank (macOS, "log show --style syslog") or "<auth.info> " (FreeBSD, syslogd -v).
+func cutLevel(b []byte) []byte {
+	if b[0] == ' ' {
+		return b[1:]
+	}
+	word, rest := cutToken(b)
+	if word[len(word)-1] != '>' || len(rest) == 0 || bytes.IndexByte(word, '.') < 0 {
+		return b
+	}
+	return rest[1:]
+}
+
+// cutPriorityWord takes off what may stand between the host and the tag:
+// "auth.info " (busybox) or "auth|security:info " (AIX). Only the facilities
+// that sshd can have are taken: no tag looks like that.
+func cutPriorityWord(b []byte) []byte {
+	word, rest := cutToken(b)
+	if len(rest) == 0 {
+		return b
+	}
+	for i, c := range word {
+		if c != '.' && c != ':' {
+			continue
+		}
+		facility, level := word[:i], word[i+1:]
+		switch string(level) {
+		case "debug", "info", "notice", "warn", "warning", "err", "error", "crit", "alert", "emerg", "panic":
+		default:
+			return b
+		}
+		switch string(facility) {
+		case "auth", "authpriv", "auth|security",
+			"local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7":
+			return rest[1:]
+		}
+		break
+	}
+	return b
+}
+
+// cutMessageID takes off "[ID 800047 auth.info] ", which Solaris puts before the
+// message. Nothing of sshd's begins with text that a client sent.
+func cutMessageID(b []byte) []byte {
+	if !hasPrefix(b, "[ID ") {
+		return b
+	}
+	if end := index(b, "] "); end > 0 && end < 40 {
+		return b[end+len("] "):]
+	}
+	return b
 }
 
 // cutProgram reads one of sshd's names off the front, and "(pam_X)", which PAM

@@ -9,13 +9,15 @@ import (
 type layout uint8
 
 const (
-	noStamp      layout = iota
-	bsdStamp            // "Nov  2 03:04:05", "Nov 02 03:04:05.123456"
-	bsdYearStamp        // "Nov  2 2026 03:04:05"
-	yearBSDStamp        // "2026 Nov  2 03:04:05"
-	isoStamp            // "2026-11-02T03:04:05.123456+09:00", "2026-11-02 03:04:05,123"
-	fullStamp           // "Mon 2026-11-02 03:04:05 JST"
-	unixStamp           // "1793588645.123456"
+	noStamp       layout = iota
+	bsdStamp             // "Nov  2 03:04:05", "Nov 02 03:04:05.123456"
+	bsdShortStamp        // "Nov 2 03:04:05"
+	bsdYearStamp         // "Nov  2 2026 03:04:05"
+	yearLastStamp        // "Mon Nov  2 03:04:05 2026"
+	yearBSDStamp         // "2026 Nov  2 03:04:05"
+	isoStamp             // "2026-11-02T03:04:05.123456+09:00", "2026-11-02 03:04:05,123"
+	fullStamp            // "Mon 2026-11-02 03:04:05 JST"
+	unixStamp            // "1793588645.123456"
 )
 
 // maxYear is the last whole one that 64 bits of nanoseconds hold.
@@ -47,6 +49,10 @@ func cutStamp(b []byte) (lay layout, stamp, rest []byte) {
 		return cutAt(bsdYearStamp, b, 20)
 	case b[4] == ' ' && b[8] == ' ' && len(b) > 20 && b[11] == ' ' && b[14] == ':' && b[17] == ':':
 		return cutAt(yearBSDStamp, b, 20)
+	case b[3] == ' ' && b[5] == ' ' && b[8] == ':' && b[11] == ':':
+		return cutAt(bsdShortStamp, b, 14)
+	case b[3] == ' ' && b[7] == ' ' && len(b) > 24 && b[10] == ' ' && b[13] == ':' && b[19] == ' ' && b[24] == ' ':
+		return yearLastStamp, b[:24], b[25:]
 	case b[10] == '.' && b[0] >= '0' && b[0] <= '9':
 		return cutAt(unixStamp, b, 11)
 	}
@@ -81,6 +87,17 @@ func (d *Decoder) time(lay layout, b []byte, keep bool) (unixNano int64, ok bool
 	switch lay {
 	case bsdStamp:
 		return d.bsdTime(b, keep)
+	case bsdShortStamp: // some syslog daemons do not pad, and copies lose the blank
+		var padded [40]byte
+		if len(b) >= len(padded) {
+			return 0, false
+		}
+		copy(padded[:], b[:4])
+		padded[4] = ' '
+		n := copy(padded[5:], b[4:])
+		return d.bsdTime(padded[:5+n], keep)
+	case yearLastStamp:
+		return d.yearTime(b[4:11], b[20:], b[11:19])
 	case bsdYearStamp:
 		return d.yearTime(b[:7], b[7:11], b[12:])
 	case yearBSDStamp:
