@@ -49,9 +49,9 @@ func (b *bench) latency(ctx context.Context) error {
 	middle := figure{name: "last failing line → in the kernel, median", values: map[string]float64{}, show: seconds, goal: "≤ 0.5 ms"}
 	worst := figure{name: "last failing line → in the kernel, p99", values: map[string]float64{}, show: seconds, goal: "≤ 2 ms"}
 	err := b.each(ctx, "latency", func(h *host) error {
-		samples := b.samples
+		samples, phase := b.samples, 40*time.Millisecond
 		if h.slow {
-			samples = b.peerSamples
+			samples, phase = b.peerSamples, time.Second
 		}
 		var took []time.Duration
 		for i := range samples {
@@ -60,7 +60,7 @@ func (b *bench) latency(ctx context.Context) error {
 				return err
 			}
 			// Any phase of a program's own rhythm.
-			pause(ctx, 5*time.Millisecond+rand.N(40*time.Millisecond))
+			pause(ctx, 5*time.Millisecond+rand.N(phase))
 			last := appendFailure(nil, addr, maxRetry-1)
 			begin := time.Now()
 			if _, err := h.log.Write(last); err != nil {
