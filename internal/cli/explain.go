@@ -42,6 +42,7 @@ func explainCommand(g *globals) *cobra.Command {
 				return err
 			}
 			e.policy = daemon.PolicyOf(cfg)
+			e.policy.DryRun = true
 			if mode != "" {
 				if e.policy.Mode, err = guard.ParseMode(mode); err != nil {
 					return &exitError{exitUsage, withHint(err, "for example --mode normal")}

@@ -42,7 +42,7 @@ func (e *Engine) join(l *sshlog.Line, ev *sshlog.Event, ms int64) *conn {
 				// OpenSSH 9.8 names peer and listener the wrong way round: the
 				// connection that was open a moment ago knows better.
 				if ev.Child != 0 && !c.ended && !c.accepted {
-					ev.Addr, ev.Port = c.addr, c.port
+					ev.Addr, ev.Port = c.addr.netip(), c.port
 					break
 				}
 				known = false
@@ -54,22 +54,28 @@ func (e *Engine) join(l *sshlog.Line, ev *sshlog.Event, ms int64) *conn {
 			e.settle(c, ms) // it ended unseen
 		}
 	}
-	if !known {
+	switch {
+	case c == nil:
 		if e.conns.n >= maxConns {
 			e.forgetConn(e.conns.oldest-1, ms)
 			e.stats.ConnectionsEvicted++
 		}
-		c, i = e.conns.open(k, ms)
+		c, i = e.conns.insert(k)
+		c.started = ms
+	case !known:
+		c.reset(ms)
 	}
 	e.conns.touch(i, ms)
 	if ev.Addr.IsValid() {
-		c.addr = ev.Addr
+		c.addr = addrOf(ev.Addr)
 		if ev.Port != 0 {
 			c.port = ev.Port
 		}
 	}
 	if ev.User != nil && ev.Kind != sshlog.SessionOpened && ev.Kind != sshlog.SessionClosed && ev.Kind != sshlog.Note && ev.Kind != sshlog.Unknown {
-		c.setUser(ev.User, e.conns.hash(ev.User))
+		if !c.knowsUser(ev.User) {
+			c.setUser(ev.User, e.conns.hash(ev.User))
+		}
 		c.invalid = c.invalid || ev.Invalid
 	}
 	return c
@@ -91,7 +97,7 @@ func (e *Engine) adoptChild(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64)
 // that one attempt leaves, the first whose peer is known carries it.
 func (e *Engine) attempts(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 	n := e.said(l, ev, c) + int(c.owed)
-	if !c.addr.IsValid() {
+	if !c.addr.known() {
 		c.owed = uint16(min(n, 1<<16-1))
 		return 0
 	}
@@ -253,7 +259,7 @@ func unsettled(c *conn) int {
 // settle charges a pending PAM failure ahead of the line that will show it, if
 // one ever does.
 func (e *Engine) settle(c *conn, ms int64) {
-	if c.pending && !c.accepted && !c.credit && !c.ahead && c.addr.IsValid() {
+	if c.pending && !c.accepted && !c.credit && !c.ahead && c.addr.known() {
 		c.ahead = true
 		e.charge(c, 1, sshlog.PAMFailure, ms)
 	}

@@ -12,39 +12,29 @@ import (
 	"sekisho/internal/lease"
 )
 
-// prefixKey is a prefix in 17 bytes: the address as IPv6, and the bits of that.
-type prefixKey [17]byte
-
-func keyOf(p netip.Prefix) (k prefixKey) {
-	a := p.Addr().As16()
-	copy(k[:], a[:])
-	k[16] = byte(p.Bits())
-	if p.Addr().Is4() {
-		k[16] += 96
-	}
-	return k
+// prefixKey is a prefix in its IPv6 form.
+type prefixKey struct {
+	addr key
+	bits uint8
 }
 
-// keyAt is the key of the prefix of so many bits (of the IPv6 form) around a.
-func keyAt(a *[16]byte, bits uint8) (k prefixKey) {
-	hi, lo := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
-	if bits < 64 {
-		hi, lo = hi&^(math.MaxUint64>>bits), 0
-	} else {
-		lo &^= math.MaxUint64 >> (bits - 64) // a shift by 64 gives 0
+func keyOf(p netip.Prefix) prefixKey {
+	k := prefixKey{addrKey(p.Addr()), uint8(p.Bits())}
+	if p.Addr().Is4() {
+		k.bits += 96
 	}
-	binary.BigEndian.PutUint64(k[:8], hi)
-	binary.BigEndian.PutUint64(k[8:], lo)
-	k[16] = bits
 	return k
 }
 
 func (k prefixKey) prefix() netip.Prefix {
-	a := netip.AddrFrom16([16]byte(k[:16]))
-	if a.Is4In6() && k[16] >= 96 {
-		return netip.PrefixFrom(a.Unmap(), int(k[16])-96)
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], k.addr[0])
+	binary.BigEndian.PutUint64(b[8:], k.addr[1])
+	a := netip.AddrFrom16(b)
+	if a.Is4In6() && k.bits >= 96 {
+		return netip.PrefixFrom(a.Unmap(), int(k.bits)-96)
 	}
-	return netip.PrefixFrom(a, int(k[16]))
+	return netip.PrefixFrom(a, int(k.bits))
 }
 
 // record is what is remembered of a prefix's bans: 24 bytes, for there may be
@@ -71,15 +61,21 @@ const (
 
 var causeWords = [...]string{attempts: CauseAttempts, distributed: CauseDistributed, escalation: CauseEscalation}
 
-// bans are the bans in force and the memory of earlier ones, about 70 bytes
+// bans are the bans in force and the memory of earlier ones, about 60 bytes
 // each. Bans in force are never dropped; of more than maxEnded earlier ones any
 // give way.
 type bans struct {
-	by     map[prefixKey]record
+	by     []length                  // few
 	leases map[prefixKey]lease.Lease // those of cause other
-	bits   []uint8                   // lengths of the prefixes in by
 	nets   map[prefixKey]net         // by Escalate's prefix
+	n      int                       // records
 	grown  int                       // how many records make the next sweep worth it
+}
+
+// length holds the records of all prefixes of one length.
+type length struct {
+	bits uint8
+	*table[record]
 }
 
 // net says how many hosts of a network were banned, at most: a hint when to
@@ -92,35 +88,83 @@ type net struct {
 const maxEnded = 1 << 17
 
 func newBans() bans {
-	return bans{by: map[prefixKey]record{}, leases: map[prefixKey]lease.Lease{}, nets: map[prefixKey]net{}, grown: 1 << 10}
+	return bans{leases: map[prefixKey]lease.Lease{}, nets: map[prefixKey]net{}, grown: 1 << 10}
+}
+
+// get is the zero record where there is none.
+func (bs *bans) get(k prefixKey) (r record, ok bool) {
+	for _, l := range bs.by {
+		if l.bits == k.bits {
+			if found := l.get(k.addr); found != nil {
+				return *found, true
+			}
+		}
+	}
+	return r, false
 }
 
 func (bs *bans) put(k prefixKey, r record) {
-	bs.by[k] = r
-	if !slices.Contains(bs.bits, k[16]) {
-		bs.bits = append(bs.bits, k[16])
+	at := slices.IndexFunc(bs.by, func(l length) bool { return l.bits == k.bits })
+	if at < 0 {
+		at = len(bs.by)
+		bs.by = append(bs.by, length{k.bits, &table[record]{}})
+	}
+	l := bs.by[at]
+	found := l.get(k.addr)
+	if found == nil {
+		found, _ = l.insert(k.addr)
+		bs.n++
+	}
+	*found = r
+}
+
+// each calls f with every record until f returns false.
+func (bs *bans) each(f func(prefixKey, record) bool) {
+	more := true
+	for _, l := range bs.by {
+		l.each(func(k key, r *record) bool {
+			more = f(prefixKey{k, l.bits}, *r)
+			return more
+		})
+		if !more {
+			return
+		}
+	}
+}
+
+// drop forgets the records that done reports.
+func (bs *bans) drop(done func(record) bool) {
+	for _, l := range bs.by {
+		l.prune(func(k key, r *record) bool {
+			if !done(*r) {
+				return false
+			}
+			delete(bs.leases, prefixKey{k, l.bits})
+			bs.n--
+			return true
+		})
 	}
 }
 
 // cover returns the ban in force at ns that covers a, if there is one, and until
 // when attempts from a are settled by an earlier ban or by an unban. With
 // remembered set, bans that are known only as history settle too.
-func (bs *bans) cover(a netip.Addr, ns int64, remembered bool) (ban prefixKey, r record, settled int64) {
-	b := a.As16()
-	for _, bits := range bs.bits {
-		if bits < 96 && a.Is4() {
+func (bs *bans) cover(a addr, ns int64, remembered bool) (ban prefixKey, r record, settled int64) {
+	is4 := a.is4()
+	for _, l := range bs.by {
+		if l.bits < 96 && is4 {
 			continue
 		}
-		k := keyAt(&b, bits)
-		found, ok := bs.by[k]
-		if !ok || found.cause == ended && !remembered {
+		k := a.masked(l.bits)
+		found := l.get(k)
+		if found == nil || found.cause == ended && !remembered {
 			continue
 		}
 		if !remembered && found.from-ns > disorder {
 			continue // begun in a future that a clock set back has undone
 		}
 		if found.cause > forgiven && ns < found.until && found.until >= r.until {
-			ban, r = k, found
+			ban, r = prefixKey{k, l.bits}, *found
 		}
 		settled = max(settled, found.until)
 	}
@@ -164,40 +208,33 @@ func (bs *bans) begin(l lease.Lease) {
 
 // sweep forgets what no later decision needs.
 func (bs *bans) sweep(ns int64, retain, forget, within time.Duration) {
-	dead, over := 0, 0
-	for k, r := range bs.by {
+	dead := 0
+	bs.drop(func(r record) bool {
 		if r.until > ns {
-			continue
+			return false
 		}
 		if ns-r.until > int64(retain) && (r.count == 0 || forget > 0 && ns-r.from > int64(forget)) {
-			delete(bs.by, k)
-			delete(bs.leases, k)
-			continue
+			return true
 		}
 		dead++
-	}
-	for k, r := range bs.by {
-		if over = dead - maxEnded; over <= 0 {
-			break
-		}
-		if r.until <= ns {
-			delete(bs.by, k)
-			delete(bs.leases, k)
+		return false
+	})
+	if dead > maxEnded {
+		bs.drop(func(r record) bool {
+			if dead <= maxEnded || r.until > ns {
+				return false
+			}
 			dead--
-		}
+			return true
+		})
 	}
 	for k, n := range bs.nets {
 		if ns/1e9-int64(n.last) > int64(within/time.Second) {
 			delete(bs.nets, k)
 		}
 	}
-	bs.bits = bs.bits[:0]
-	for k := range bs.by {
-		if !slices.Contains(bs.bits, k[16]) {
-			bs.bits = append(bs.bits, k[16])
-		}
-	}
-	bs.grown = max(1<<10, 2*len(bs.by))
+	bs.by = slices.DeleteFunc(bs.by, func(l length) bool { return l.n == 0 })
+	bs.grown = max(1<<10, 2*bs.n)
 }
 
 // ban begins a ban of p.
@@ -211,14 +248,14 @@ func (e *Engine) ban(p netip.Prefix, c cause, attempts int, ns int64, reason str
 	e.bans.begin(l)
 	e.stats.BansBegun++
 	e.out.Bans = append(e.out.Bans, l)
-	if len(e.bans.by) >= e.bans.grown {
+	if e.bans.n >= e.bans.grown {
 		e.sweepBans(ns)
 	}
 }
 
 // nextCount is the how manieth ban one of p at ns would be.
 func (e *Engine) nextCount(p netip.Prefix, ns int64) int {
-	r := e.bans.by[keyOf(p)]
+	r, _ := e.bans.get(keyOf(p))
 	if forget := int64(e.judge.Growth.Forget); forget > 0 && ns-r.from > forget {
 		return 1
 	}
@@ -261,7 +298,7 @@ func (e *Engine) escalate(p netip.Prefix, ns int64) {
 	}
 	k := keyOf(network)
 	since := ns - int64(e.judge.Escalate.Within)
-	if last := e.bans.by[k]; last.count > 0 {
+	if last, _ := e.bans.get(k); last.count > 0 {
 		since = max(since, last.from) // it takes as many again
 	}
 	hosts := e.banned(network, since)
@@ -270,7 +307,7 @@ func (e *Engine) escalate(p netip.Prefix, ns int64) {
 		return
 	}
 	delete(e.bans.nets, k) // spared too: as many again before the next look
-	if _, r, _ := e.bans.cover(network.Addr(), ns, false); r.cause == escalation {
+	if _, r, _ := e.bans.cover(addrOf(network.Addr()), ns, false); r.cause == escalation {
 		return
 	}
 	ms := ns / 1e6
@@ -316,16 +353,17 @@ func (e *Engine) banned(network netip.Prefix, since int64) (hosts []netip.Prefix
 		for i := range uint32(1) << bits {
 			binary.BigEndian.PutUint32(b[:], first+i*step)
 			k := keyOf(netip.PrefixFrom(netip.AddrFrom4(b), e.judge.IPv4Bits))
-			if r, ok := e.bans.by[k]; ok {
+			if r, ok := e.bans.get(k); ok {
 				look(k, r)
 			}
 		}
 		return hosts
 	}
-	for k, r := range e.bans.by {
+	e.bans.each(func(k prefixKey, r record) bool {
 		if p := k.prefix(); p.Bits() > network.Bits() && network.Contains(p.Addr()) {
 			look(k, r)
 		}
-	}
+		return true
+	})
 	return hosts
 }

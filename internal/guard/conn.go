@@ -22,14 +22,17 @@ const (
 	maxUser = 64 // bytes of a user name that a connection keeps
 )
 
-// conn is what the lines of one connection have said so far.
+// conn is what the lines of one connection have said so far. It holds no
+// pointer, so that the garbage collector has nothing to do with the table; what
+// every line looks at comes first.
 type conn struct {
-	addr       netip.Addr // invalid until a line names it
-	last       int64      // milliseconds; of its last line
-	prev, next uint32     // in the order of last; index plus 1
-	port       uint16     // 0 until a line names it
-	counted    uint16     // attempts accounted for
-	owed       uint16     // attempts seen before any line named the peer
+	addr       addr   // zero until a line names it
+	last       int64  // milliseconds; of its last line
+	hash       uint64 // of the whole user name; 0 where none is known
+	prev, next uint32 // in the order of last; index plus 1
+	port       uint16 // 0 until a line names it
+	counted    uint16 // attempts accounted for
+	owed       uint16 // attempts seen before any line named the peer
 
 	accepted  bool // somebody logged in
 	ended     bool // a line said that it is over
@@ -42,14 +45,13 @@ type conn struct {
 	ahead     bool // and was charged before a line told
 	queued    bool // in the queue of what is pending
 	invalid   bool // the user does not exist
-
-	creditFor uint64 // the user whom the credit is for
-	module    uint32 // hash of the PAM module that failed
 	userLen   uint8
-	user      [maxUser]byte
-	hash      uint64 // of the whole user name; 0 where none is known
+
+	module    uint32 // hash of the PAM module that failed
+	creditFor uint64 // the user whom the credit is for
+	started   int64  // milliseconds
 	own       [2]tally
-	started   int64 // milliseconds
+	user      [maxUser]byte
 }
 
 // tally is the weight that a connection charged for one user: what a login of
@@ -76,18 +78,25 @@ func (c *conn) name() []byte {
 	return c.user[:c.userLen]
 }
 
+func (c *conn) peer() netip.AddrPort { return netip.AddrPortFrom(c.addr.netip(), c.port) }
+
 // setUser notes whom the connection tries to be.
 func (c *conn) setUser(user []byte, hash uint64) {
 	c.hash = hash
 	c.userLen = uint8(copy(c.user[:], user))
 }
 
+// knowsUser reports whether user is whom the connection is known to try to be.
+func (c *conn) knowsUser(user []byte) bool {
+	return c.hash != 0 && len(user) < maxUser && string(user) == string(c.user[:c.userLen])
+}
+
 // contradicts reports whether an event names another peer than c's.
 func (c *conn) contradicts(ev *sshlog.Event) bool {
-	if !ev.Addr.IsValid() || !c.addr.IsValid() {
+	if !ev.Addr.IsValid() || !c.addr.known() {
 		return false
 	}
-	return ev.Addr != c.addr || ev.Port != 0 && c.port != 0 && ev.Port != c.port
+	return addrOf(ev.Addr) != c.addr || ev.Port != 0 && c.port != 0 && ev.Port != c.port
 }
 
 // conns holds the connections, bounded by maxConns: at the bound the one whose
@@ -159,11 +168,16 @@ func (cs *conns) unlink(c *conn) {
 	c.prev, c.next = 0, 0
 }
 
-// open begins a connection anew; the entry may be there already.
+// reset begins a connection anew in the place of an earlier one.
+func (c *conn) reset(ms int64) {
+	*c = conn{prev: c.prev, next: c.next, started: ms, queued: c.queued}
+}
+
+// open begins a connection; the entry may be there already.
 func (cs *conns) open(k key, ms int64) (*conn, uint32) {
 	if i, ok := cs.index(k); ok {
 		c := &cs.at(i).val
-		*c = conn{prev: c.prev, next: c.next, started: ms, queued: c.queued}
+		c.reset(ms)
 		return c, i
 	}
 	c, i := cs.insert(k)
@@ -172,9 +186,7 @@ func (cs *conns) open(k key, ms int64) (*conn, uint32) {
 }
 
 // forget takes a connection out.
-func (cs *conns) forget(k key) {
-	if i, ok := cs.index(k); ok {
-		cs.unlink(&cs.at(i).val)
-		cs.remove(k)
-	}
+func (cs *conns) forget(i uint32) {
+	cs.unlink(&cs.at(i).val)
+	cs.removeAt(i)
 }

@@ -135,7 +135,7 @@ func (e *Engine) Adopt(inForce []lease.Lease, history []lease.History, logins []
 	}
 	for _, l := range inForce {
 		p := canonical(l.Prefix)
-		if _, known := e.bans.by[keyOf(p)]; !known && p.IsValid() {
+		if _, known := e.bans.get(keyOf(p)); !known && p.IsValid() {
 			if n, ok := e.judge.network(p); ok {
 				e.bans.countNet(n, l.From.UnixNano())
 			}
@@ -186,7 +186,7 @@ func (e *Engine) Forgive(p netip.Prefix, at time.Time) {
 		return
 	}
 	k, ns := keyOf(p), at.UnixNano()
-	r, ok := e.bans.by[k]
+	r, ok := e.bans.get(k)
 	if ok && r.from > ns {
 		return
 	}
@@ -211,14 +211,13 @@ func (e *Engine) forgetSource(k key) {
 	}
 }
 
-// Bans calls yield with each ban in force at now, until it returns false.
+// Bans calls yield with each ban in force at now, until it returns false. It must
+// not change the engine.
 func (e *Engine) Bans(now time.Time, yield func(lease.Lease) bool) {
 	ns := now.UnixNano()
-	for k, r := range e.bans.by {
-		if r.cause > forgiven && ns < r.until && !yield(e.bans.lease(k, r)) {
-			return
-		}
-	}
+	e.bans.each(func(k prefixKey, r record) bool {
+		return r.cause <= forgiven || ns >= r.until || yield(e.bans.lease(k, r))
+	})
 }
 
 // Banned returns the ban of exactly p, if one is in force at now.
@@ -227,7 +226,7 @@ func (e *Engine) Banned(p netip.Prefix, now time.Time) (lease.Lease, bool) {
 		return lease.Lease{}, false
 	}
 	k := keyOf(p)
-	r, ok := e.bans.by[k]
+	r, ok := e.bans.get(k)
 	if !ok || r.cause <= forgiven || now.UnixNano() >= r.until {
 		return lease.Lease{}, false
 	}
@@ -265,12 +264,15 @@ func (e *Engine) observe(l *sshlog.Line, o *Outcome) {
 	c := e.join(l, ev, ms)
 	if c == nil {
 		c = &e.alone
-		*c = conn{addr: ev.Addr, port: ev.Port, started: ms, invalid: ev.Invalid}
+		*c = conn{addr: addrOf(ev.Addr), port: ev.Port, started: ms, invalid: ev.Invalid}
 		if ev.User != nil {
 			c.setUser(ev.User, e.conns.hash(ev.User))
 		}
 	}
-	o.Addr, o.Port = c.addr, c.port
+	o.Addr, o.Port = ev.Addr, c.port
+	if !o.Addr.IsValid() {
+		o.Addr = c.addr.netip()
+	}
 	if o.User == nil {
 		o.User = c.name()
 	}
@@ -365,9 +367,8 @@ func (e *Engine) wakePending(ms int64) {
 }
 
 func (e *Engine) forgetConn(i uint32, ms int64) {
-	entry := e.conns.at(i)
-	e.settle(&entry.val, ms)
-	e.conns.forget(entry.key)
+	e.settle(&e.conns.at(i).val, ms)
+	e.conns.forget(i)
 }
 
 func (e *Engine) sweepSources(n int, ms int64) {
@@ -419,8 +420,12 @@ func (e *Engine) charge(c *conn, n int, kind sshlog.Kind, ms int64) {
 			return // it was in no window when this line was first read
 		}
 	}
-	source := e.judge.source(c.addr)
-	k := addrKey(source.Addr())
+	if e.judge.DryRun {
+		if _, r, _ := e.bans.cover(c.addr, e.now, false); r.cause != ended {
+			return // a ban in force would have kept this attempt away
+		}
+	}
+	k := e.judge.sourceKey(c.addr)
 	var w *window
 	f := e.friends.by[k]
 	if f != nil {
@@ -461,13 +466,13 @@ func (e *Engine) charge(c *conn, n int, kind sshlog.Kind, ms int64) {
 		bar = e.judge.Known.MaxRetry
 	}
 	if e.nodes.sum(w, since, ms, e.judge.entries) >= bar {
-		e.decide(c, source, w, verdict{cause: attempts, bar: bar, since: since}, ms)
+		e.decide(c, w, verdict{cause: attempts, bar: bar, since: since}, ms)
 		return
 	}
 	if f == nil && len(e.names.fire) > 0 && (invalid && c.hash != 0 || e.names.attacked(name, ms)) {
 		since = ms - e.judge.dist
 		if e.aimed(w, since, ms) >= e.judge.Distributed.MaxRetry {
-			e.decide(c, source, w, verdict{cause: distributed, bar: e.judge.Distributed.MaxRetry, since: since}, ms)
+			e.decide(c, w, verdict{cause: distributed, bar: e.judge.Distributed.MaxRetry, since: since}, ms)
 		}
 	}
 }
@@ -477,13 +482,15 @@ func (e *Engine) aim(c *conn, name uint16, source key, ms int64) {
 	if e.names.has(name, source, ms) {
 		return
 	}
-	if _, r, _ := e.bans.cover(c.addr, e.now, false); r.cause != ended {
-		return // dealt with
+	if !e.judge.DryRun {
+		if _, r, _ := e.bans.cover(c.addr, e.now, false); r.cause != ended {
+			return // dealt with
+		}
 	}
 	if e.names.add(name, source, ms) && !e.replay {
 		n := e.names.at(name)
 		user := e.names.textAt(name, ms)
-		e.noticeOnce(NoticeDistributed, c.addr, user, "about %d sources try the user name %q: sources never seen to log in are banned after %d attempts at it or at users who do not exist", n.sources(), user, e.judge.Distributed.MaxRetry)
+		e.noticeOnce(NoticeDistributed, c.addr.netip(), user, "about %d sources try the user name %q: sources never seen to log in are banned after %d attempts at it or at users who do not exist", n.sources(), user, e.judge.Distributed.MaxRetry)
 	}
 }
 
@@ -520,11 +527,13 @@ func (e *Engine) weigh(w *window, v verdict, since, ms int64) int {
 }
 
 // decide bans c's source, unless something speaks against it.
-func (e *Engine) decide(c *conn, source netip.Prefix, w *window, v verdict, ms int64) {
-	a, ns := c.addr, e.now
-	if k, r, settled := e.bans.cover(a, ns, false); r.cause != ended {
+func (e *Engine) decide(c *conn, w *window, v verdict, ms int64) {
+	ns := e.now
+	if k, r, settled := e.bans.cover(c.addr, ns, false); r.cause != ended {
 		if began := r.from/1e6 + lag; e.weigh(w, v, max(v.since, began), ms) >= v.bar {
-			e.noticeOnce(NoticeIneffective, a, bounded(c.name()), "%v is banned since %v and still makes attempts: is the ban enforced?", k.prefix(), time.Unix(0, r.from).UTC().Format(time.RFC3339))
+			if a := c.addr.netip(); e.due(NoticeIneffective, a) {
+				e.notice(NoticeIneffective, a, bounded(c.name()), "%v is banned since %v and still makes attempts: is the ban enforced?", k.prefix(), time.Unix(0, r.from).UTC().Format(time.RFC3339))
+			}
 			e.nodes.clear(w)
 		}
 		return
@@ -535,7 +544,8 @@ func (e *Engine) decide(c *conn, source netip.Prefix, w *window, v verdict, ms i
 	if weight < v.bar {
 		return
 	}
-	single := netip.PrefixFrom(a, a.BitLen())
+	a := c.addr.netip()
+	source, single := e.judge.source(a), netip.PrefixFrom(a, a.BitLen())
 	if why := e.protected(single, ms); why != "" {
 		e.noticeOnce(NoticeSpared, a, bounded(c.name()), "%d attempts, not banned: %s", weight, why)
 		if _, never := e.judge.never(single); never {
@@ -622,13 +632,20 @@ func (e *Engine) reason(w *window, v verdict, weight int, ms int64) string {
 
 // noticeOnce tells people of something, once in a while for each peer.
 func (e *Engine) noticeOnce(kind string, a netip.Addr, user, format string, args ...any) {
+	if e.due(kind, a) {
+		e.notice(kind, a, user, format, args...)
+	}
+}
+
+// due reports whether a notice may be given, and notes that it is.
+func (e *Engine) due(kind string, a netip.Addr) bool {
 	if e.replay {
-		return
+		return false
 	}
 	ms := e.now / 1e6
 	k := noticeKey{kind, a}
 	if last, ok := e.noticed[k]; ok && ms-last < noticeEvery && ms >= last {
-		return
+		return false
 	}
 	if ms-e.forgot >= noticeEvery || ms < e.forgot {
 		e.forgot = ms
@@ -636,9 +653,13 @@ func (e *Engine) noticeOnce(kind string, a netip.Addr, user, format string, args
 	}
 	if len(e.noticed) >= maxNoticed {
 		e.stats.NoticesDropped++
-		return
+		return false
 	}
 	e.noticed[k] = ms
+	return true
+}
+
+func (e *Engine) notice(kind string, a netip.Addr, user, format string, args ...any) {
 	e.out.Notices = append(e.out.Notices, Notice{Kind: kind, Addr: a, User: user, Text: fmt.Sprintf(format, args...)})
 }
 

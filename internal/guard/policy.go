@@ -35,6 +35,10 @@ type Policy struct {
 	// source worth a notice; 0 turns it off.
 	AcceptedAfter int
 
+	// DryRun says that nobody enforces the bans: what a banned source still does is
+	// neither held against it nor told of.
+	DryRun bool
+
 	// MaxSources bounds how many sources are remembered, about 80 bytes each,
 	// and how many bans.
 	MaxSources int
@@ -196,6 +200,14 @@ func (j *judge) source(a netip.Addr) netip.Prefix {
 	}
 	p, _ := a.Prefix(bits)
 	return p
+}
+
+// sourceKey is the key of source(a).
+func (j *judge) sourceKey(a addr) key {
+	if a.is4() {
+		return a.masked(uint8(96 + j.IPv4Bits))
+	}
+	return a.masked(uint8(j.IPv6Bits))
 }
 
 // banTime is how long the count-th ban lasts.

@@ -48,7 +48,7 @@ func (ss *sessions) has(c *conn) bool {
 	if len(ss.by) == 0 || c.port == 0 {
 		return false
 	}
-	_, ok := ss.by[netip.AddrPortFrom(c.addr, c.port)]
+	_, ok := ss.by[c.peer()]
 	return ok
 }
 
@@ -212,21 +212,21 @@ func (e *Engine) befriend(l sshlog.Login, ms int64) *friend {
 
 // accept notes a login and says what it comes to.
 func (e *Engine) accept(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
-	if c == nil || !c.addr.IsValid() {
+	if c == nil || !c.addr.known() {
 		return
 	}
-	user := bounded(c.name())
+	a, user := c.addr.netip(), bounded(c.name())
 	hash := c.hash
-	f := e.befriend(sshlog.Login{Addr: c.addr, Port: c.port, User: user, Time: time.UnixMilli(ms)}, ms)
+	f := e.befriend(sshlog.Login{Addr: a, Port: c.port, User: user, Time: time.UnixMilli(ms)}, ms)
 
 	if !e.replay {
 		failures := e.nodes.sum(&f.window, ms-e.judge.find, ms, e.judge.entries)
 		name := e.names.find(hash)
 		switch {
 		case e.judge.AcceptedAfter > 0 && failures >= e.judge.AcceptedAfter:
-			e.noticeOnce(NoticeAccepted, c.addr, user, "logged in after %d failures within %v", failures, e.judge.FindTime)
+			e.noticeOnce(NoticeAccepted, a, user, "logged in after %d failures within %v", failures, e.judge.FindTime)
 		case name != 0 && e.names.attacked(name, ms):
-			e.noticeOnce(NoticeAccepted, c.addr, user, "logged in as a user whose name is under attack from many sources")
+			e.noticeOnce(NoticeAccepted, a, user, "logged in as a user whose name is under attack from many sources")
 		}
 	}
 
@@ -241,7 +241,7 @@ func (e *Engine) accept(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
 	c.accepted, c.pending, c.ahead, c.credit, c.pamCredit = true, false, false, false, false
 	if c.port != 0 {
 		k, _ := e.conns.key(l, ev, l.PID)
-		e.sessions.begin(netip.AddrPortFrom(c.addr, c.port), session{conn: k, user: user, since: ms})
+		e.sessions.begin(c.peer(), session{conn: k, user: user, since: ms})
 	}
 }
 
@@ -253,7 +253,7 @@ func (e *Engine) leave(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
 	switch ev.Kind {
 	case sshlog.Closed, sshlog.Reset, sshlog.Disconnected, sshlog.ReceivedDisconnect, sshlog.AuthFailDisconnect, sshlog.Disconnecting:
 		if c != nil && !ev.Preauth && c.port != 0 {
-			e.sessions.end(netip.AddrPortFrom(c.addr, c.port), ms)
+			e.sessions.end(c.peer(), ms)
 		}
 	case sshlog.SessionClosed:
 		// "Close session: ..." ends one channel of perhaps several; PAM's own line,

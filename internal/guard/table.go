@@ -111,7 +111,7 @@ func (t *table[V]) insert(k key) (*V, uint32) {
 	t.slots[slot] = uint64(tag)<<32 | uint64(i+1)
 	t.n++
 	e := t.at(i)
-	*e = entry[V]{key: k}
+	e.key = k
 	return &e.val, i
 }
 
@@ -142,6 +142,16 @@ func (t *table[V]) remove(k key) {
 	if slot, ok := t.find(k, uint32(t.seed.hash(k)>>32)); ok {
 		t.removeSlot(slot)
 	}
+}
+
+// removeAt takes out the entry of an index.
+func (t *table[V]) removeAt(i uint32) {
+	mask := len(t.slots) - 1
+	slot := int(t.seed.hash(t.at(i).key)>>32) & mask
+	for uint32(t.slots[slot]) != i+1 {
+		slot = (slot + 1) & mask
+	}
+	t.removeSlot(slot)
 }
 
 // removeSlot frees a slot and closes the gap (Knuth, volume 3, 6.4, algorithm R).
@@ -183,6 +193,13 @@ func (t *table[V]) sweep(n int, done func(key, *V) bool) {
 			}
 		}
 		t.cursor++
+	}
+}
+
+// prune removes all entries that done reports.
+func (t *table[V]) prune(done func(key, *V) bool) {
+	for t.cursor = 0; t.cursor < len(t.slots); {
+		t.sweep(1, done)
 	}
 }
 

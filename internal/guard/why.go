@@ -63,12 +63,12 @@ func (e *Engine) Why(a netip.Addr, now time.Time) Why {
 	why.Source = source
 	k := addrKey(source.Addr())
 
-	ban, r, settled := e.bans.cover(a, ns, false)
+	ban, r, settled := e.bans.cover(addrOf(a), ns, false)
 	if r.cause != ended {
 		l := e.bans.lease(ban, r)
 		why.Ban = &l
 	}
-	if r, ok := e.bans.by[keyOf(source)]; ok && r.count > 0 {
+	if r, ok := e.bans.get(keyOf(source)); ok && r.count > 0 {
 		at := time.Unix(0, r.from).UTC()
 		why.Bans, why.LastBan = int(r.count), &at
 	}
@@ -165,13 +165,14 @@ func (e *Engine) Stats() Stats {
 			s.Sessions++
 		}
 	}
-	for _, r := range e.bans.by {
+	e.bans.each(func(_ prefixKey, r record) bool {
 		if r.cause > forgiven && e.now < r.until {
 			s.Bans++
 		} else {
 			s.Remembered++
 		}
-	}
+		return true
+	})
 	for _, i := range e.names.fire {
 		s.UnderAttack = append(s.UnderAttack, e.names.textAt(i, e.names.at(i).last))
 	}
