@@ -31,6 +31,7 @@ func Kinds() []KindInfo {
 		}},
 		{Connection, "a client has connected (LogLevel VERBOSE)", countsNever, []Sample{
 			{"7.4-", "Connection from 203.0.113.9 port 40022 on 192.0.2.1 port 22"},
+			{"-6.3", "Connection from 203.0.113.9 port 40022"},
 			{"7.7-", `Connection from 203.0.113.9 port 40022 on 192.0.2.1 port 22 rdomain ""`},
 		}},
 		{Accepted, "a login", "never; takes back what its user's failures of the same connection have counted", []Sample{
@@ -71,6 +72,7 @@ func Kinds() []KindInfo {
 		{PAMError, "keyboard-interactive failed", "every mode, 1, one with the Failed line of the same attempt", []Sample{
 			{"7.4-", "error: PAM: Authentication failure for illegal user admin from 203.0.113.9"},
 			{"7.4-", "error: PAM: Authentication failure for root from host.example.net"},
+			{"", "error: PAM: authentication error for illegal user admin from 203.0.113.9 via 192.0.2.1"},
 			{"7.4-", "error: PAM: User not known to the underlying authentication module for illegal user admin from 203.0.113.9"},
 		}},
 		{PAMUserUnknown, "names nobody; a line of its connection", countsNever, []Sample{
@@ -174,6 +176,7 @@ func Kinds() []KindInfo {
 			{"7.5-", "fatal: userauth_pubkey: Connection from invalid user admin 203.0.113.9 port 40022: incomplete message [preauth]"},
 			{"7.4-", "Bad packet length 1349676916. [preauth]"},
 			{"7.4-9.5", "error: kex protocol error: type 30 seq 1 [preauth]"},
+			{"9.6-", "error: kex_protocol_error: type 30 seq 1 [preauth]"},
 			{"7.4-10.0", "dispatch_protocol_error: type 20 seq 3 [preauth]"},
 			{"8.5-", "fatal: Username too long from 203.0.113.9 port 40022"},
 			{"7.4-", "fatal: Connection from 203.0.113.9 port 40022 with IP opts: 07.04.00.00"},
@@ -225,6 +228,8 @@ func Kinds() []KindInfo {
 			{"8.2-", "error: public key ED25519-SK SHA256:uRqtCq2RyMnM9Vd0xwGwRBqh0VVTNmVLSOFS6mzWrEo signature for hanako from 203.0.113.9 port 40022 rejected: user presence (authenticator touch) requirement not met "},
 			{"7.4-", "userauth_hostbased mismatch: client sends host.example.net, but we resolve 203.0.113.9 to 203.0.113.9"},
 			{"9.8-", "srclimit_penalise: ipv4: new 203.0.113.9/32 deferred penalty of 5.000 seconds for penalty: failed authentication"},
+			{"", "pam_sss(sshd:auth): authentication success; logname= uid=0 euid=0 tty=ssh ruser= rhost=203.0.113.9 user=hanako"},
+			{"", `WARNING: connection from 203.0.113.9 port 40022 is not using a post-quantum key exchange algorithm: "curve25519-sha256" [preauth]`},
 			{"", "pam_access(sshd:account): access denied for user `hanako' from `203.0.113.9'"},
 		}},
 	}

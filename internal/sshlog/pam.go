@@ -30,6 +30,9 @@ func moduleText(b []byte, ev *Event) bool {
 	case hasPrefix(b, "authentication failure; "):
 		ev.Kind = PAMFailure
 		return rhost(b[len("authentication failure; "):], ev)
+	case hasPrefix(b, "authentication success; "):
+		ev.Kind = Note
+		return rhost(b[len("authentication success; "):], ev)
 	case string(b) == "check pass; user unknown":
 		ev.Kind = PAMUserUnknown
 		return true
@@ -107,8 +110,8 @@ func accessDenied(b []byte, ev *Event) bool {
 }
 
 // pamSays reads what sshd says with "PAM: " before it: "TEXT for [illegal user
-// ]U from HOST" (auth-pam.c, sshpam_query), TEXT being libpam's. Its other
-// lines speak of itself.
+// ]U from HOST" (auth-pam.c, sshpam_query), TEXT being libpam's. Apple adds
+// " via LOCAL". Its other lines speak of itself.
 func pamSays(b []byte, cut bool, ev *Event) bool {
 	text := b
 	const retries = "Have exhausted maximum number of retries for service"
@@ -126,6 +129,9 @@ func pamSays(b []byte, cut bool, ev *Event) bool {
 	ev.Reason = b[:len(b)-len(text)+i]
 	who := text[i+len(" for "):]
 	before, host := cutLastToken(who)
+	if rest, ok := cutSuffix(before, " via"); ok {
+		before, host = cutLastToken(rest)
+	}
 	user, ok := cutSuffix(before, " from")
 	if !ok {
 		return false

@@ -347,7 +347,7 @@ func connection(b []byte, cut bool, ev *Event) bool {
 	if p, rest, ok := frontPeer(b); ok {
 		p.name(ev)
 		switch {
-		case hasPrefix(rest, " on "):
+		case len(rest) == 0 && p.port != 0, hasPrefix(rest, " on "):
 			return true
 		case string(rest) == " timed out":
 			return timedOut(ev)

@@ -56,6 +56,8 @@ func TestParse(t *testing.T) {
 		{"user's text does not make a tag", "session_input_channel_req: no session 0 req x: Connection from 8.8.8.8 port 22: y", sshlog.Event{Kind: sshlog.Unknown}},
 		{"IPv6 peer behind a name that ends in a peer", "Disconnecting invalid user x 8.8.8.8 port 2001:db8::9 port 4: bye [preauth]", sshlog.Event{Kind: sshlog.Disconnecting, Addr: netip.MustParseAddr("2001:db8::9"), Port: 4, User: []byte("x 8.8.8.8 port"), Invalid: true, Preauth: true, Reason: []byte("bye")}},
 		{"peer that ends in colons", "Disconnecting invalid user x 8.8.8.8 port 2001:: port 4: bye [preauth]", sshlog.Event{Kind: sshlog.Disconnecting, Addr: netip.MustParseAddr("2001::"), Port: 4, User: []byte("x 8.8.8.8 port"), Invalid: true, Preauth: true, Reason: []byte("bye")}},
+		{"Apple's PAM message", "error: PAM: authentication error for illegal user x from 8.8.8.8 via 9.9.9.9 from 203.0.113.9 via 192.0.2.1", sshlog.Event{Kind: sshlog.PAMError, Addr: peer, User: []byte("x from 8.8.8.8 via 9.9.9.9"), Invalid: true, Reason: []byte("authentication error")}},
+		{"name like Apple's PAM message", "error: PAM: Authentication failure for x from 8.8.8.8 via 9.9.9.9 from 203.0.113.9", sshlog.Event{Kind: sshlog.PAMError, Addr: peer, User: []byte("x from 8.8.8.8 via 9.9.9.9"), Reason: []byte("Authentication failure")}},
 		{"HPN", "SSH: Server;Ltype: Version;Remote: 203.0.113.9-40022;Protocol: 2.0;Client: x", sshlog.Event{Kind: sshlog.Note, Addr: peer, Port: 40022}},
 	}
 	for _, tt := range tests {
