@@ -15,7 +15,7 @@ func addrOf(a netip.Addr) addr { return addr(addrKey(a)) }
 func (a addr) known() bool { return a != addr{} }
 
 // is4 reports whether a is an IPv4 address, ::ffff:0:0/96.
-func (a addr) is4() bool { return a[0] == 0 && a[1]>>32 == 0xffff }
+func (a addr) is4() bool { return a.hi == 0 && a.lo>>32 == 0xffff }
 
 // netip is invalid where a is none.
 func (a addr) netip() netip.Addr {
@@ -23,15 +23,15 @@ func (a addr) netip() netip.Addr {
 		return netip.Addr{}
 	}
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], a[0])
-	binary.BigEndian.PutUint64(b[8:], a[1])
+	binary.BigEndian.PutUint64(b[:8], a.hi)
+	binary.BigEndian.PutUint64(b[8:], a.lo)
 	return netip.AddrFrom16(b).Unmap()
 }
 
 // masked is a with its first bits (of the IPv6 form) alone.
 func (a addr) masked(bits uint8) key {
 	if bits <= 64 {
-		return key{a[0] &^ (math.MaxUint64 >> bits), 0} // a shift by 64 gives 0
+		return key{a.hi &^ (math.MaxUint64 >> bits), 0} // a shift by 64 gives 0
 	}
-	return key{a[0], a[1] &^ (math.MaxUint64 >> (bits - 64))}
+	return key{a.hi, a.lo &^ (math.MaxUint64 >> (bits - 64))}
 }

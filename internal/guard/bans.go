@@ -28,8 +28,8 @@ func keyOf(p netip.Prefix) prefixKey {
 
 func (k prefixKey) prefix() netip.Prefix {
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], k.addr[0])
-	binary.BigEndian.PutUint64(b[8:], k.addr[1])
+	binary.BigEndian.PutUint64(b[:8], k.addr.hi)
+	binary.BigEndian.PutUint64(b[8:], k.addr.lo)
 	a := netip.AddrFrom16(b)
 	if a.Is4In6() && k.bits >= 96 {
 		return netip.PrefixFrom(a.Unmap(), int(k.bits)-96)

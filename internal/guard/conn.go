@@ -127,7 +127,7 @@ func (cs *conns) key(l *sshlog.Line, ev *sshlog.Event, pid int32) (key, bool) {
 	}
 	if ev.Addr.IsValid() && ev.Port != 0 {
 		k := addrKey(ev.Addr)
-		return key{cs.hostHash ^ k[0], 1<<63 | k[1]<<16 ^ uint64(ev.Port)}, true
+		return key{cs.hostHash ^ k.hi, 1<<63 | k.lo<<16 ^ uint64(ev.Port)}, true
 	}
 	return key{}, false
 }

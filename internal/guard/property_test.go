@@ -21,7 +21,7 @@ func TestTableIsAMap(t *testing.T) {
 		var table table[int]
 		model := map[key]int{}
 		for i := range rapid.IntRange(0, 400).Draw(t, "steps") {
-			k := key{uint64(rapid.IntRange(0, 60).Draw(t, "k"))}
+			k := key{hi: uint64(rapid.IntRange(0, 60).Draw(t, "k"))}
 			v := table.get(k)
 			want, ok := model[k]
 			if (v != nil) != ok || ok && *v != want {
@@ -37,11 +37,11 @@ func TestTableIsAMap(t *testing.T) {
 				table.remove(k)
 				delete(model, k)
 			case 3:
-				odd := func(k key, _ *int) bool { return k[0]%2 == 1 }
+				odd := func(k key, _ *int) bool { return k.hi%2 == 1 }
 				table.sweep(1<<20, odd) // at least once round
 				table.sweep(1<<20, odd)
 				for k := range model {
-					if k[0]%2 == 1 {
+					if k.hi%2 == 1 {
 						delete(model, k)
 					}
 				}
@@ -66,18 +66,18 @@ func TestTableIsAMap(t *testing.T) {
 func TestShrink(t *testing.T) {
 	var big table[int]
 	for i := range uint64(1 << 14) {
-		v, _ := big.insert(key{i})
+		v, _ := big.insert(key{hi: i})
 		*v = int(i)
 	}
 	for i := range uint64(1<<14 - 10) {
-		big.remove(key{i})
+		big.remove(key{hi: i})
 	}
 	small := big.shrunk()
 	if small == &big || len(small.chunks) != 1 || small.n != 10 {
 		t.Fatalf("%d chunks, %d entries", len(small.chunks), small.n)
 	}
 	for i := uint64(1<<14 - 10); i < 1<<14; i++ {
-		if v := small.get(key{i}); v == nil || *v != int(i) {
+		if v := small.get(key{hi: i}); v == nil || *v != int(i) {
 			t.Errorf("lost %d", i)
 		}
 	}

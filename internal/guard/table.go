@@ -1,33 +1,34 @@
 package guard
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
 )
 
-// key is what a table finds its entries by: an address or a connection.
-type key [2]uint64
+// key is what a table finds its entries by: an address or a connection. (An
+// array would not be kept in registers.)
+type key struct{ hi, lo uint64 }
 
+// addrKey is the IPv6 form of an address.
 func addrKey(a netip.Addr) key {
+	if a.Is4() {
+		b := a.As4()
+		return key{0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b[:]))}
+	}
 	b := a.As16()
-	return key{be64(b[:8]), be64(b[8:])}
-}
-
-func be64(b []byte) uint64 {
-	_ = b[7]
-	return uint64(b[7]) | uint64(b[6])<<8 | uint64(b[5])<<16 | uint64(b[4])<<24 |
-		uint64(b[3])<<32 | uint64(b[2])<<40 | uint64(b[1])<<48 | uint64(b[0])<<56
+	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
 // seed makes the places of keys unpredictable: attackers choose the keys.
-type seed [2]uint64
+type seed struct{ a, b uint64 }
 
 func newSeed() seed { return seed{rand.Uint64(), rand.Uint64()} }
 
 func (s seed) hash(k key) uint64 {
-	hi, lo := bits.Mul64(k[0]^s[0], k[1]^s[1])
-	hi, lo = bits.Mul64(hi^lo^s[1], k[0]+k[1]*0x9e3779b97f4a7c15^s[0])
+	hi, lo := bits.Mul64(k.hi^s.a, k.lo^s.b)
+	hi, lo = bits.Mul64(hi^lo^s.b, k.hi+k.lo*0x9e3779b97f4a7c15^s.a)
 	return hi ^ lo
 }
 
