@@ -201,7 +201,7 @@ var (
 		{"kex protocol error: ", PacketError, wordsThenText},
 		{"kex_protocol_error: ", PacketError, wordsThenText},
 		{"dispatch_protocol_error: ", PacketError, wordsThenText},
-		{"WARNING: ", Note, wordsThenText},
+		{"WARNING: connection from ", Note, peerThenText},
 		{"no matching ", NegotiationFailed, wordsThenText},
 		{"no hostkey alg", NegotiationFailed, wordsOnly},
 		{"Write failed: ", KexClosed, brokenSocket},
