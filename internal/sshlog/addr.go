@@ -32,30 +32,24 @@ func parseIPv4(b []byte) (netip.Addr, bool) {
 // fields4 reads dotted decimal. Leading zeros are refused, as netip does: some
 // read them as octal.
 func fields4(b []byte) (v [4]byte, ok bool) {
-	field, n, digits := 0, 0, 0
-	for _, c := range b {
-		switch {
-		case c >= '0' && c <= '9':
-			if digits > 0 && n == 0 {
-				return v, false
-			}
-			n = n*10 + int(c-'0')
-			digits++
-			if n > 255 {
-				return v, false
-			}
-		case c == '.' && digits > 0 && field < 3:
-			v[field] = byte(n)
-			field, n, digits = field+1, 0, 0
-		default:
+	for field := range v {
+		n, i := uint(0), 0
+		for i < len(b) && i < 3 && b[i]-'0' <= 9 {
+			n = n*10 + uint(b[i]-'0')
+			i++
+		}
+		if i == 0 || n > 255 || i > 1 && b[0] == '0' {
 			return v, false
 		}
+		v[field] = byte(n)
+		if b = b[i:]; field < 3 {
+			if len(b) == 0 || b[0] != '.' {
+				return v, false
+			}
+			b = b[1:]
+		}
 	}
-	if field != 3 || digits == 0 {
-		return v, false
-	}
-	v[3] = byte(n)
-	return v, true
+	return v, len(b) == 0
 }
 
 func parseIPv6(b []byte) (netip.Addr, bool) {

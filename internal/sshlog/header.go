@@ -218,14 +218,13 @@ func cutTag(b []byte, l *Line) bool {
 	if program == 0 || len(after) == 0 {
 		return false
 	}
-	pid := uint32(0)
+	pid := uint64(0)
 	if after[0] == '[' {
-		end := bytes.IndexByte(after, ']')
-		if end < 0 {
-			return false
+		end := 1
+		for ; end < len(after) && after[end]-'0' <= 9 && pid < 1<<31; end++ {
+			pid = pid*10 + uint64(after[end]-'0')
 		}
-		var ok bool
-		if pid, ok = parseUint(after[1:end], 1<<31-1); !ok {
+		if end == 1 || end == len(after) || after[end] != ']' || pid >= 1<<31 {
 			return false
 		}
 		after = after[end+1:]
@@ -240,7 +239,7 @@ func cutTag(b []byte, l *Line) bool {
 	if len(after) > 0 && after[0] == '[' {
 		after = cutMessageID(after)
 	}
-	*l = Line{Host: host, PID: int32(pid), Program: program, Message: after}
+	l.Host, l.PID, l.Program, l.Message = host, int32(pid), program, after
 	return true
 }
 

@@ -16,7 +16,8 @@ const maxRepeat = 1 << 20
 // A message of 500 bytes or more may have lost its end: a peer that stands
 // behind text which a client chose is then not named, and neither is the user.
 func Parse(msg []byte, ev *Event) bool {
-	*ev = Event{Repeat: 1}
+	*ev = Event{} // with a field set here it would be built aside and copied
+	ev.Repeat = 1
 	msg = trimEnd(msg)
 	// rsyslog's wrapper begins a message; nothing of sshd's begins with text
 	// that a client sent, so it cannot be imitated, and it does not nest.

@@ -127,13 +127,11 @@ func userFrom(b []byte, ev *Event) bool {
 
 // setUser reads "[invalid user ]U". PAM's lines say "illegal".
 func setUser(b []byte, ev *Event) {
-	for _, word := range [...]string{"invalid user ", "illegal user "} {
-		if u, ok := cutPrefix(b, word); ok {
-			b, ev.Invalid = u, true
-			break
-		}
+	user, ok := cutPrefix(b, "invalid user ")
+	if !ok {
+		user, ok = cutPrefix(b, "illegal user ")
 	}
-	ev.User = b
+	ev.User, ev.Invalid = user, ev.Invalid || ok
 }
 
 // preamble takes off what sshd puts before the peer once it knows a user name
