@@ -55,6 +55,9 @@ func banCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if own := ownPeer(); !force && own.IsValid() && p.Contains(own) {
+				return withHint(fmt.Errorf("you are logged in from %s yourself", own), "if you can come in another way, use --force")
+			}
 			q := daemon.BanRequest{Prefix: p, Reason: reason, Force: force}
 			switch duration {
 			case "":

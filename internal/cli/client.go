@@ -79,6 +79,8 @@ func (c *client) noReply(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		err = withHint(fmt.Errorf("the daemon does not answer on %s", c.socket), "start it: systemctl start sekisho, or sekisho run")
+	case errors.Is(err, syscall.EINVAL):
+		err = withHint(fmt.Errorf("the socket's path %s is too long: the kernel takes 107 bytes", c.socket), "choose a shorter --socket, also for the daemon")
 	case errors.Is(err, fs.ErrPermission):
 		err = withHint(fmt.Errorf("you may not speak to the daemon on %s", c.socket), "use sudo, or join the group sekisho")
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -23,6 +24,8 @@ func runCommand(g *globals) *cobra.Command {
 			"SIGHUP or `sekisho reload` reads the configuration again.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := newLogWriter(g.stderr)
+			defer out.close()
 			d := daemon.New(daemon.Options{
 				Load:       g.load,
 				ConfigPath: g.configPath,
@@ -30,11 +33,15 @@ func runCommand(g *globals) *cobra.Command {
 				Socket:     g.socket,
 				Version:    version,
 				Stdin:      g.stdin,
-				Logger:     logger(g, debug, jsonLog),
+				Logger:     logger(out, debug, jsonLog),
 			})
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
+			// Whoever takes our log may go away (journald killed); the guard stays.
+			broken := make(chan os.Signal, 1)
+			signal.Notify(broken, syscall.SIGPIPE)
+			defer signal.Stop(broken)
 			ctx := cmd.Context()
 			go func() {
 				for {
@@ -50,7 +57,11 @@ func runCommand(g *globals) *cobra.Command {
 					}
 				}
 			}()
-			return d.Run(ctx)
+			err := d.Run(ctx)
+			if h, ok := errors.AsType[*daemon.Error](err); ok {
+				return withHint(err, h.Hint)
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
@@ -68,15 +79,15 @@ func (g *globals) load() (*config.Config, error) {
 	return cfg, nil
 }
 
-// logger writes to standard error; under systemd without the time, which the
+// logger writes to out; under systemd without the time, which the
 // journal adds.
-func logger(g *globals, debug, jsonLog bool) *slog.Logger {
+func logger(out io.Writer, debug, jsonLog bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if debug {
 		options.Level = slog.LevelDebug
 	}
 	if jsonLog {
-		return slog.New(slog.NewJSONHandler(g.stderr, options))
+		return slog.New(slog.NewJSONHandler(out, options))
 	}
 	if os.Getenv("JOURNAL_STREAM") != "" {
 		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
@@ -86,7 +97,7 @@ func logger(g *globals, debug, jsonLog bool) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(slog.NewTextHandler(g.stderr, options))
+	return slog.New(slog.NewTextHandler(out, options))
 }
 
 func reloadCommand(g *globals) *cobra.Command {
@@ -117,6 +128,7 @@ func statusCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what is going on, what is wrong first",
+		Long:  "Show what is going on, what is wrong first and what to do about it. The exit code is 1 where something is wrong.",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s daemon.Status
@@ -125,7 +137,10 @@ func statusCommand(g *globals) *cobra.Command {
 			}
 			u := newUI(g)
 			if g.json {
-				return u.json(s)
+				if err := u.json(s); err != nil {
+					return err
+				}
+				return verdict(s)
 			}
 			for _, p := range s.Problems {
 				u.warn(sanitize(p.What), sanitize(p.Remedy))
@@ -134,9 +149,17 @@ func statusCommand(g *globals) *cobra.Command {
 				u.line("guarding, nothing is wrong")
 			}
 			u.table(statusRows(s))
-			return nil
+			return verdict(s)
 		},
 	}
+}
+
+// verdict makes status end with 1 where something is wrong.
+func verdict(s daemon.Status) error {
+	if len(s.Problems) > 0 {
+		return &exitError{exitFailure, errTold}
+	}
+	return nil
 }
 
 func statusRows(s daemon.Status) [][]string {

@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,12 +31,19 @@ import (
 const (
 	socketGroup  = "sekisho"
 	maxRequest   = 64 << 10 // bytes of a request's body
+	maxConns     = 64       // open connections of commands
+	finishWithin = 3 * time.Second
+	// maxSocketPath is sun_path without its final zero, unix(7).
+	maxSocketPath = 107
+	// longest is the longest ban with an end: times are kept in nanoseconds.
+	longest      = 100 * 365 * 24 * time.Hour
 	persistWait  = 3 * time.Second
 	earlierLimit = 20
 )
 
 // peer is who is on the other end of the control socket (SO_PEERCRED).
 type peer struct {
+	pid      int32
 	uid, gid uint32
 	groups   []uint32
 	err      error
@@ -40,14 +51,11 @@ type peer struct {
 
 type peerKey struct{}
 
-// serveControl answers the commands on the control socket until ctx ends.
-func (d *Daemon) serveControl(ctx context.Context) error {
-	if d.opts.Socket == "" {
+// serveControl answers the commands on the control socket until ctx ends; what
+// was begun then is brought to its end.
+func (d *Daemon) serveControl(ctx context.Context, listener net.Listener) error {
+	if listener == nil {
 		return nil
-	}
-	listener, err := listenSocket(ctx, d.opts.Socket)
-	if err != nil {
-		return err
 	}
 	server := &http.Server{
 		Handler:           d.control(),
@@ -55,21 +63,85 @@ func (d *Daemon) serveControl(ctx context.Context) error {
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * time.Minute, // a list of 100,000 bans to a slow pipe
 		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, peerOf(c))
 		},
 	}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the control socket %s: %w", d.opts.Socket, err)
+	return serve(ctx, server, bound(listener, maxConns))
+}
+
+// serve serves until ctx ends, and gives what was begun a moment then.
+func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+		defer cancel()
+		if server.Shutdown(patience) != nil {
+			server.Close()
+		}
+	})
+	err := server.Serve(listener)
+	if !stop() {
+		<-over
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		server.Close()
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}
 	return nil
+}
+
+// bounded is a listener that has at most so many connections open: further ones
+// wait in the kernel.
+type bounded struct {
+	net.Listener
+	free   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func bound(l net.Listener, n int) *bounded {
+	return &bounded{Listener: l, free: make(chan struct{}, n), closed: make(chan struct{})}
+}
+
+func (b *bounded) Accept() (net.Conn, error) {
+	select {
+	case b.free <- struct{}{}:
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.free
+		return nil, err
+	}
+	return &boundedConn{Conn: c, done: func() { <-b.free }}, nil
+}
+
+func (b *bounded) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return b.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	once sync.Once
+	done func()
+}
+
+func (c *boundedConn) Close() error {
+	defer c.once.Do(c.done)
+	return c.Conn.Close()
 }
 
 // listenSocket makes the socket, for root and the group sekisho where there is
 // one. A socket that a dead daemon left is replaced; a live one is an error.
 func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, &Error{fmt.Errorf("the control socket's path %s has %d bytes; the kernel takes %d", path, len(path), maxSocketPath), "choose a shorter --socket"}
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the control socket's folder: %w", err)
 	}
@@ -112,6 +184,9 @@ func groupID() (uint32, bool) {
 }
 
 func peerOf(c net.Conn) peer {
+	if b, ok := c.(*boundedConn); ok {
+		c = b.Conn
+	}
 	conn, ok := c.(*net.UnixConn)
 	if !ok {
 		return peer{err: errors.New("not a Unix socket")}
@@ -127,7 +202,7 @@ func peerOf(c net.Conn) peer {
 			p.err = err
 			return
 		}
-		p.uid, p.gid = cred.Uid, cred.Gid
+		p.pid, p.uid, p.gid = cred.Pid, cred.Uid, cred.Gid
 		p.groups = peerGroups(int(fd))
 	})
 	if err != nil {
@@ -212,17 +287,17 @@ func (d *Daemon) control() http.Handler {
 		if err := decode(r.Body, &q); err != nil {
 			return nil, err
 		}
-		return d.Ban(r.Context(), q, who.name())
+		return d.Ban(context.WithoutCancel(r.Context()), q, who.name()) // also where the command went away
 	})
 	handle("POST /v1/unban", func(r *http.Request, who peer) (any, error) {
 		var q UnbanRequest
 		if err := decode(r.Body, &q); err != nil {
 			return nil, err
 		}
-		return d.Unban(r.Context(), q, who.name())
+		return d.Unban(context.WithoutCancel(r.Context()), q, who.name())
 	})
 	handle("POST /v1/reload", func(r *http.Request, _ peer) (any, error) {
-		if err := d.Reload(r.Context()); err != nil {
+		if err := d.Reload(context.WithoutCancel(r.Context())); err != nil {
 			return nil, refuse(http.StatusUnprocessableEntity, "the old configuration stays in force; see `sekisho config check`", "%w", err)
 		}
 		return Reply{OK: true, Text: "reloaded"}, nil
@@ -271,7 +346,7 @@ func (d *Daemon) Bans(ctx context.Context) []Ban {
 func (d *Daemon) Status(ctx context.Context) Status {
 	s := Status{
 		Version: d.opts.Version, PID: os.Getpid(), Since: d.start.Truncate(time.Second),
-		Config: d.opts.ConfigPath, Bans: d.banCount(), Drift: d.repaired.Load(),
+		Config: d.opts.ConfigPath, Drift: d.repaired.Load(),
 		Problems: []Problem{}, Sources: []SourceStatus{},
 	}
 	if err := d.rec.Degraded(); err != nil {
@@ -280,13 +355,21 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	d.mu.Lock()
 	s.Mode, s.Enforcing = d.cfg.Guard.Mode.String(), d.enforcing
 	s.Guard = d.engine.Stats()
+	s.Bans = s.Guard.Bans
 	fw := d.fw
-	for _, p := range d.trouble {
-		s.Problems = append(s.Problems, p)
+	for _, key := range slices.SortedFunc(maps.Keys(d.trouble), byGravity) {
+		s.Problems = append(s.Problems, d.trouble[key])
 	}
+	var absent []Problem
 	for _, f := range d.sources {
 		s.Sources = append(s.Sources, f.status())
+		if path, ok := strings.CutPrefix(f.name, "file:"); ok {
+			if _, err := os.Stat(path); err != nil {
+				absent = append(absent, Problem{fmt.Sprintf("nothing is read: %v", err), "it is waited for; see that sshd logs, and where (log.files)"})
+			}
+		}
 	}
+	s.Problems = slices.Concat(absent, s.Problems)
 	d.mu.Unlock()
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	if !s.Enforcing {
@@ -295,6 +378,16 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		s.Dropped = &packets
 	}
 	return s
+}
+
+// byGravity orders problems by their keys, gravest first.
+func byGravity(a, b string) int {
+	order := []string{"firewall", "sources", "source", "drift", "state", "reload", "forgeable", "metrics", "cut"}
+	rank := func(key string) int {
+		word, _, _ := strings.Cut(key, " ")
+		return slices.Index(order, word)
+	}
+	return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
 }
 
 // Why is everything that is known of an address.
@@ -352,7 +445,7 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 	}
 	switch {
 	case q.For > 0:
-		l.Until = now.Add(q.For)
+		l.Until = now.Add(min(q.For, longest))
 	case q.For == 0:
 		l.Until = now.Add(d.cfg.Guard.BanTime)
 	}
@@ -375,41 +468,23 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 // Unban lifts the bans that touch a prefix, or all.
 func (d *Daemon) Unban(ctx context.Context, q UnbanRequest, who string) (UnbanReply, error) {
 	p := q.Prefix.Masked()
-	if !q.All && !p.IsValid() {
+	if !q.All && (!p.IsValid() || p.Bits() == 0) {
 		return UnbanReply{}, refuse(http.StatusBadRequest, "give an address, a prefix, or --all", "nothing to unban")
 	}
-	now := time.Now()
 	reply := UnbanReply{Lifted: []Ban{}}
 	var prefixes []netip.Prefix
-	var unbans []store.Unban
-	d.mu.Lock()
-	d.engine.Bans(now, func(l lease.Lease) bool {
+	for l := range d.liveBans {
 		if q.All || l.Prefix.Overlaps(p) {
 			reply.Lifted = append(reply.Lifted, NewBan(l))
 			prefixes = append(prefixes, l.Prefix)
-			unbans = append(unbans, store.Unban{Prefix: l.Prefix, At: now, By: who})
 		}
-		return true
-	})
+	}
 	if !q.All && len(prefixes) == 0 {
 		prefixes = []netip.Prefix{p} // nothing banned, but its count may be forgiven
-		unbans = []store.Unban{{Prefix: p, At: now, By: who}}
 	}
-	for _, prefix := range prefixes {
-		d.engine.Forgive(prefix, now)
-	}
-	var err error
-	if d.enforcing {
-		err = d.fw.Unban(ctx, prefixes)
-	}
-	d.rec.Add(store.Effects{Unbans: unbans})
-	d.mu.Unlock()
+	err := d.lift(ctx, prefixes, who)
 	d.log.Info("unban by hand", "lifted", len(reply.Lifted), "all", q.All, "prefix", q.Prefix, "by", who)
-	if err != nil {
-		d.ask("an unban failed")
-		return reply, fmt.Errorf("lifted, but still in the kernel; trying again: %w", err)
-	}
-	return reply, d.flush(ctx)
+	return reply, err
 }
 
 // flush waits until everything so far is written down.

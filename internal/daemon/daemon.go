@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +22,7 @@ import (
 	"sekisho/internal/firewall"
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
+	"sekisho/internal/logsource"
 	"sekisho/internal/sshlog"
 	"sekisho/internal/store"
 )
@@ -56,6 +59,7 @@ type Daemon struct {
 
 	mu        sync.Mutex        // guards what follows; held while a batch is taken
 	fw        firewall.Firewall // nil until enforcing is asked for
+	table     io.Closer         // the lock on our table, held as long as fw
 	enforcing bool
 	cfg       *config.Config
 	engine    *guard.Engine
@@ -64,12 +68,16 @@ type Daemon struct {
 	tally     tally          // reused
 	backlog   time.Time      // when a line that was not new was last read
 	sources   map[string]*follower
-	trouble   map[string]Problem // by what it is about; see problem
+	places    map[string]logsource.Position // by source: what this process has read
+	trouble   map[string]Problem            // by what it is about; see problem
+	drift     drift
+	mendedAt  map[string]time.Time // when it was last told that something was mended
 
 	running   context.Context // Run's: what a reload starts lives as long
-	sourcing  sync.Mutex      // one change of the sources at a time
+	reloading sync.Mutex      // one reload at a time; guards the next three
 	stopRead  context.CancelFunc
 	readers   *sync.WaitGroup
+	scraped   scraped
 	ended     chan struct{} // closed when standard input has ended
 	endedOnce sync.Once
 
@@ -87,7 +95,7 @@ func New(opts Options) *Daemon {
 	}
 	return &Daemon{
 		opts: opts, log: log, start: time.Now(), ready: make(chan struct{}),
-		sources: map[string]*follower{}, trouble: map[string]Problem{},
+		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
 	}
 }
@@ -97,13 +105,26 @@ func New(opts Options) *Daemon {
 func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 
 // Run guards until ctx ends; it then commits what it knows and leaves the bans
-// in force. A *config.Errors comes back as it is.
+// in force. A *config.Errors comes back as it is; an *Error has a hint.
 func (d *Daemon) Run(ctx context.Context) error {
 	cfg, err := d.opts.Load()
 	if err != nil {
 		return err
 	}
 	d.cfg = cfg
+	// Before anything is touched that another daemon may hold.
+	state, err := d.lockState()
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	var control net.Listener
+	if d.opts.Socket != "" {
+		if control, err = listenSocket(ctx, d.opts.Socket); err != nil {
+			return err
+		}
+		defer control.Close()
+	}
 	st, report, err := store.Open(ctx, filepath.Join(d.opts.StateDir, "state.db"), store.Options{Logger: d.log})
 	if err != nil && !errors.Is(err, store.ErrDegraded) {
 		return fmt.Errorf("open the state: %w", err)
@@ -118,6 +139,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.log.Error("the state file was damaged: it was set aside and a new one begun; bans are taken over from the kernel", "set_aside", report.SetAside)
 		d.problem("state", "the state file was damaged and set aside as "+report.SetAside, "look at it or delete it; history and counts begin anew")
 	}
+	defer func() {
+		if d.fw != nil {
+			d.fw.Close()
+			d.table.Close()
+		}
+	}()
 	if cfg.Guard.Enforce {
 		if err := d.arm(ctx, cfg); err != nil {
 			return err
@@ -125,18 +152,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	} else {
 		d.log.Warn("dry run: guard.enforce is no, nothing is dropped")
 	}
-	defer func() {
-		if d.fw != nil {
-			d.fw.Close()
-		}
-	}()
 	if err := d.openEngine(ctx, adopt); err != nil {
 		return err
 	}
 	d.rec = store.NewRecorder(st, store.RecorderOptions{Logger: d.log, Live: d.liveBans})
-	if err := d.enforceAll(ctx); err != nil {
-		d.enforcementFailed(err)
-	}
+	d.gauges()
 
 	d.backlog = time.Now()
 	tasks, ctx := errgroup.WithContext(ctx)
@@ -146,30 +166,39 @@ func (d *Daemon) Run(ctx context.Context) error {
 	recorded := make(chan error, 1)
 	go func() { recorded <- d.rec.Run(recording) }()
 
-	tasks.Go(func() error { return d.serveControl(ctx) })
-	tasks.Go(func() error { return d.serveMetrics(ctx) })
+	d.liftNever(ctx)
+	if err := d.enforceAll(ctx); err != nil {
+		d.enforcementFailed(err)
+	}
+	debug.FreeOSMemory() // what a start with many bans leaves behind is much
+
+	tasks.Go(func() error { return d.serveControl(ctx, control) })
 	tasks.Go(func() error { return d.tick(ctx) })
 	tasks.Go(func() error { return d.reconcile(ctx) })
 	tasks.Go(func() error { return d.watch(ctx) })
 	tasks.Go(func() error { return d.cut(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
-		if err := d.openSources(ctx, cfg.Log); err != nil {
+		err := d.begin(ctx, cfg)
+		if err != nil {
 			return err
 		}
 		close(d.ready)
 		notify("READY=1")
-		d.log.Info("guarding", "mode", d.engineMode(), "enforcing", cfg.Guard.Enforce, "bans", d.banCount())
+		d.log.Info("guarding", "mode", cfg.Guard.Mode, "enforcing", cfg.Guard.Enforce, "bans", d.stats().Bans)
 		select {
 		case <-ctx.Done():
 		case <-d.ended:
 			err = errEnded
 		}
+		notify("STOPPING=1")
 		return err
 	})
 	err = tasks.Wait()
-	notify("STOPPING=1")
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	d.closeSources()
+	d.moveMetrics(netip.AddrPort{}, nil)
 	flushing, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
 	defer done()
 	if ferr := d.rec.Flush(flushing); ferr != nil {
@@ -178,9 +207,24 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopRecording()
 	<-recorded
 	if errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
+		d.log.Info("stopped; bans stay in the kernel and end there by themselves")
 		return nil
 	}
 	return err
+}
+
+// begin opens the logs, and the metrics' listener: without the former there is
+// nothing to do, without the latter nobody to tell.
+func (d *Daemon) begin(ctx context.Context, cfg *config.Config) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	listener, err := d.listenMetrics(ctx, cfg.Metrics.Listen)
+	if err != nil {
+		d.metricsFailed(err)
+	} else {
+		d.moveMetrics(cfg.Metrics.Listen, listener)
+	}
+	return d.openSources(ctx, cfg)
 }
 
 // errEnded ends the tasks when standard input has ended.
@@ -191,11 +235,16 @@ func (d *Daemon) arm(ctx context.Context, cfg *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fw == nil {
-		fw, err := firewall.NewKernel(firewall.Options{Logger: d.log})
+		table, err := d.lockTable(ctx)
 		if err != nil {
 			return err
 		}
-		d.fw = fw
+		fw, err := firewall.NewKernel(firewall.Options{Logger: d.log})
+		if err != nil {
+			table.Close()
+			return &Error{err, "or only watch and tell: guard.enforce: no"}
+		}
+		d.fw, d.table = fw, table
 		close(d.armed)
 	}
 	if err := d.fw.Ensure(ctx, firewallState(cfg)); err != nil {
@@ -252,9 +301,8 @@ func (d *Daemon) openEngine(ctx context.Context, adopt bool) error {
 	if err != nil {
 		d.log.Error("earlier unbans cannot be read", "error", err)
 	}
-	ports := d.cfg.SSH.Ports
-	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool {
-		alive, err := conntrack.Alive(ctx, peer, ports)
+	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool { // called with d.mu held
+		alive, err := conntrack.Alive(ctx, peer, d.cfg.SSH.Ports)
 		return err != nil || alive // when in doubt, somebody is logged in there
 	})
 	return nil
@@ -295,7 +343,18 @@ func (d *Daemon) policy(cfg *config.Config) guard.Policy {
 
 // Reload reads the configuration again. Where the new one cannot be read or put
 // in force, the old one stays and the error says why. No ban and no count is lost.
+// It waits until Run is Ready.
 func (d *Daemon) Reload(ctx context.Context) (err error) {
+	select {
+	case <-d.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	if d.running.Err() != nil {
+		return errors.New("the daemon is stopping")
+	}
 	notifyReloading()
 	defer notify("READY=1")
 	defer func() {
@@ -305,28 +364,52 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 			return
 		}
 		d.solved("reload")
-		d.log.Info("reloaded", "mode", d.engineMode())
+		d.log.Info("reloaded", "mode", d.cfg.Guard.Mode, "enforcing", d.cfg.Guard.Enforce)
 	}()
 	next, err := d.opts.Load()
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	old := d.cfg
-	d.mu.Unlock()
-	if !sameLog(old.Log, next.Log) {
-		d.closeSources()
-		if err := d.openSources(d.running, next.Log); err != nil {
-			return errors.Join(err, d.openSources(d.running, old.Log))
+	old := d.cfg // written by us only
+	relog := !sameLog(old.Log, next.Log) || d.stopRead == nil
+	if relog {
+		if err := d.tryLog(ctx, next.Log); err != nil {
+			return err
 		}
 	}
-	if err := d.putInForce(ctx, next); err != nil {
-		return errors.Join(err, d.putInForce(ctx, old))
+	listener, err := d.listenMetrics(ctx, next.Metrics.Listen)
+	if err != nil {
+		return err
+	}
+	if err := d.change(ctx, next, relog); err != nil {
+		if listener != nil {
+			listener.Close()
+		}
+		return errors.Join(err, d.change(ctx, old, relog))
+	}
+	d.moveMetrics(next.Metrics.Listen, listener)
+	return nil
+}
+
+// change makes everything follow cfg: kernel, guard and, with relog set, logs.
+func (d *Daemon) change(ctx context.Context, cfg *config.Config, relog bool) error {
+	if err := d.putInForce(ctx, cfg); err != nil {
+		return err
+	}
+	if relog {
+		d.closeSources()
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cfg = next
-	d.engine.SetPolicy(d.policy(next))
+	d.cfg = cfg
+	d.engine.SetPolicy(d.policy(cfg))
+	d.mu.Unlock()
+	if relog {
+		if err := d.openSources(d.running, cfg); err != nil {
+			d.problem("sources", fmt.Sprintf("no log is read: %v", err), "mend log.source or log.files, then `sekisho reload`")
+			return err
+		}
+	}
+	d.liftNever(ctx)
 	return nil
 }
 
@@ -365,7 +448,8 @@ func (d *Daemon) tick(ctx context.Context) error {
 			d.carryOut(ctx, now, time.Time{}, "", nil)
 			d.mu.Unlock()
 		case <-own.C:
-			d.refreshOwn()
+			d.refreshOwn(ctx)
+			d.retryMetrics(ctx)
 		case now := <-prune.C:
 			if err := d.store.Prune(ctx, now); err != nil {
 				d.log.Warn("old rows were not pruned", "error", err)
@@ -375,30 +459,26 @@ func (d *Daemon) tick(ctx context.Context) error {
 }
 
 // refreshOwn follows changes of this host's own addresses.
-func (d *Daemon) refreshOwn() {
+func (d *Daemon) refreshOwn(ctx context.Context) {
 	own := ownAddresses()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(own) == 0 || slices.Equal(own, d.own) {
+	same := len(own) == 0 || slices.Equal(own, d.own)
+	if !same {
+		d.own = own
+		d.engine.SetPolicy(d.policy(d.cfg))
+	}
+	d.mu.Unlock()
+	if same {
 		return
 	}
-	d.own = own
-	d.engine.SetPolicy(d.policy(d.cfg))
 	d.log.Info("this host's own addresses changed; they are never banned", "addresses", own)
+	d.liftNever(ctx)
 }
 
-func (d *Daemon) engineMode() string {
+func (d *Daemon) stats() guard.Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cfg.Guard.Mode.String()
-}
-
-func (d *Daemon) banCount() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := 0
-	d.engine.Bans(time.Now(), func(lease.Lease) bool { n++; return true })
-	return n
+	return d.engine.Stats()
 }
 
 // problem puts what is wrong into status, under a key; solved takes it out.

@@ -2,15 +2,21 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sekisho/internal/firewall"
 	"sekisho/internal/lease"
+	"sekisho/internal/store"
 )
 
 const (
-	enforceChunk = 1000             // bounds how long the guard waits while many bans are put back
+	enforceChunk = 1000                  // bounds how long the guard waits while many bans are put back
+	leastRest    = 50 * time.Millisecond // between two looks at the kernel
+	mostRest     = 10 * time.Second
+	everyMinute  = "every minute"
 	endsSoon     = 10 * time.Second // a ban that ends within this is left alone when the kernel is looked at
 )
 
@@ -66,6 +72,60 @@ func (d *Daemon) enforce(ctx context.Context, prefixes []netip.Prefix) error {
 	return d.fw.Ban(ctx, bans)
 }
 
+// lift lifts the bans of prefixes and forgets what was counted of them, in
+// chunks: no attacker waits for his ban while 100,000 others end.
+func (d *Daemon) lift(ctx context.Context, prefixes []netip.Prefix, by string) error {
+	for chunk := range slices.Chunk(prefixes, enforceChunk) {
+		if err := d.liftSome(ctx, chunk, by); err != nil {
+			d.ask("an unban failed")
+			return fmt.Errorf("lifted, but still in the kernel; trying again: %w", err)
+		}
+		// Written down as it goes: a recorder that cannot write keeps only so many.
+		if err := d.flush(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) liftSome(ctx context.Context, prefixes []netip.Prefix, by string) error {
+	now := time.Now()
+	unbans := make([]store.Unban, 0, len(prefixes))
+	held := make([]netip.Prefix, 0, len(prefixes))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range prefixes {
+		d.engine.Forgive(p, now)
+		unbans = append(unbans, store.Unban{Prefix: p, At: now, By: by})
+		if !p.Addr().IsLoopback() { // the kernel never holds it, and says so
+			held = append(held, p)
+		}
+	}
+	d.rec.Add(store.Effects{Unbans: unbans})
+	if !d.enforcing {
+		return nil
+	}
+	return d.fw.Unban(ctx, held)
+}
+
+// liftNever lifts the bans of whom nobody may ban, which a changed configuration
+// or a changed address of this host's may have made of somebody.
+func (d *Daemon) liftNever(ctx context.Context) {
+	var prefixes []netip.Prefix
+	d.mu.Lock()
+	d.engine.Bans(time.Now(), func(l lease.Lease) bool {
+		if never, ok := d.engine.Never(l.Prefix); ok {
+			d.log.Warn("a ban is lifted: it holds somebody who is never banned", "prefix", l.Prefix, "never", never)
+			prefixes = append(prefixes, l.Prefix)
+		}
+		return true
+	})
+	d.mu.Unlock()
+	if err := d.lift(ctx, prefixes, "sekisho"); err != nil {
+		d.log.Error("bans of who is never banned", "error", err)
+	}
+}
+
 // ask has the kernel looked at now rather than within the minute.
 func (d *Daemon) ask(why string) {
 	select {
@@ -80,22 +140,104 @@ func (d *Daemon) reconcile(ctx context.Context) error {
 	every := time.NewTicker(reconcileEvery)
 	defer every.Stop()
 	for {
-		why := "every minute"
+		why := everyMinute
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-every.C:
 		case why = <-d.kick:
 		}
-		if err := d.compare(ctx, why); err != nil && ctx.Err() == nil {
+		began := time.Now()
+		err := d.compare(ctx, why)
+		// Who changes our table over and over gets a tenth of a core from us, no more.
+		rest := min(max(10*time.Since(began), leastRest), mostRest)
+		if why == everyMinute {
+			rest = 0
+			d.calm()
+		}
+		if err != nil && ctx.Err() == nil {
 			d.enforcementFailed(err)
+			d.ask("it failed before")
+			rest = mostRest
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rest):
 		}
 	}
 }
 
 func (d *Daemon) enforcementFailed(err error) {
-	d.log.Error("the kernel does not hold our bans; trying again every minute", "error", err)
+	d.log.Error("the kernel does not hold our bans; trying again and again", "error", err)
 	d.problem("firewall", "bans are not in force: "+err.Error(), "see the log; another firewall tool or a missing capability (CAP_NET_ADMIN) may be the cause")
+}
+
+// drift is what is told of foreign changes: the first, and once a minute how
+// many more there were.
+type drift struct {
+	last  firewall.Change
+	told  time.Time
+	times int // since then
+}
+
+// note reports whether to tell of a change now, and how many it stands for.
+func (d *drift) note(now time.Time) (times int, tell bool) {
+	d.times++
+	if !d.told.IsZero() && now.Sub(d.told) < reconcileEvery {
+		return 0, false
+	}
+	times = d.times
+	d.told, d.times = now, 0
+	return times, true
+}
+
+// changed undoes a foreign change of our table and names who made it.
+func (d *Daemon) changed(c firewall.Change) {
+	d.mu.Lock()
+	enforcing := d.enforcing
+	if enforcing {
+		d.drift.last = c
+	}
+	times, tell := 0, false
+	if enforcing {
+		times, tell = d.drift.note(time.Now())
+	}
+	d.mu.Unlock()
+	if !enforcing {
+		return
+	}
+	d.metrics.drift()
+	if tell {
+		d.tellDrift(c, times)
+	}
+	d.ask(c.What)
+}
+
+func (d *Daemon) tellDrift(c firewall.Change, times int) {
+	d.log.Warn("somebody changed our table; undoing it", "what", c.What, "process", c.Process, "pid", c.PID, "times", times)
+	if times > 1 {
+		d.problem("drift", fmt.Sprintf("%q (pid %d) changed our table %d times within a minute or so; bans may not be in force for moments", c.Process, c.PID, times),
+			"find what runs it and stop it, or have it leave the table inet sekisho alone")
+	}
+}
+
+// calm tells, once a minute, of the changes that were not told yet; where there
+// were none, all is well again.
+func (d *Daemon) calm() {
+	d.mu.Lock()
+	c, times, since := d.drift.last, d.drift.times, time.Since(d.drift.told)
+	if times > 0 && since >= reconcileEvery {
+		d.drift.told, d.drift.times = time.Now(), 0
+	}
+	d.mu.Unlock()
+	switch {
+	case since < reconcileEvery:
+	case times > 0:
+		d.tellDrift(c, times)
+	default:
+		d.solved("drift")
+	}
 }
 
 // compare reads our table back and mends what differs.
@@ -111,7 +253,7 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 		return err
 	}
 	if len(missing) > 0 {
-		d.log.Warn("our rules are not whole; putting them back", "why", why, "missing", missing)
+		d.mended("our rules are not whole; putting them back", "why", why, "missing", missing)
 		if err := fw.Ensure(ctx, state); err != nil {
 			return err
 		}
@@ -148,23 +290,32 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 	})
 	d.mu.Unlock()
 	if lost := expected - held; lost > 0 {
-		d.log.Warn("bans were missing in the kernel; putting them back", "why", why, "bans", lost)
+		d.mended("bans were missing in the kernel; putting them back", "why", why, "bans", lost)
 		if err := d.enforceAll(ctx); err != nil {
 			return err
 		}
 	}
 	if len(foreign) > 0 {
-		if len(foreign) > 10 {
-			d.log.Warn("bans in the kernel that are not ours; taking them out", "bans", len(foreign))
-		} else {
-			d.log.Warn("bans in the kernel that are not ours; taking them out", "prefixes", foreign)
-		}
+		d.mended("bans in the kernel that the guard does not hold; taking them out", "bans", len(foreign), "first", foreign[:min(10, len(foreign))])
 		if err := d.release(ctx, foreign); err != nil {
 			return err
 		}
 	}
 	d.solved("firewall")
 	return nil
+}
+
+// mended tells what had to be mended, no more than once in a while of the same.
+func (d *Daemon) mended(what string, args ...any) {
+	d.mu.Lock()
+	quiet := time.Since(d.mendedAt[what]) < reconcileEvery/2
+	if !quiet {
+		d.mendedAt[what] = time.Now()
+	}
+	d.mu.Unlock()
+	if !quiet {
+		d.log.Warn(what, args...)
+	}
 }
 
 // release takes prefixes out of the kernel that the guard does not hold.
@@ -189,17 +340,7 @@ func (d *Daemon) watch(ctx context.Context) error {
 	case <-d.armed:
 	}
 	for ctx.Err() == nil {
-		err := d.fw.Watch(ctx, func(c firewall.Change) {
-			d.mu.Lock()
-			enforcing := d.enforcing
-			d.mu.Unlock()
-			if !enforcing {
-				return
-			}
-			d.log.Warn("somebody changed our table; undoing it", "what", c.What, "process", c.Process, "pid", c.PID)
-			d.metrics.drift()
-			d.ask(c.What)
-		})
+		err := d.fw.Watch(ctx, d.changed)
 		if ctx.Err() != nil {
 			return nil
 		}

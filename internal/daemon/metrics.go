@@ -2,10 +2,11 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"sekisho/internal/lease"
 	"sekisho/internal/logsource"
 )
+
+const maxScrapers = 16 // open connections for metrics
 
 // meters are the daemon's figures, in Prometheus' text format. Their names are
 // an interface; label values come from our own words, never from the log.
@@ -84,38 +87,93 @@ func (m *meters) banned(bans []lease.Lease, read, written time.Time) {
 
 func (m *meters) drift() { m.drifts.Inc() }
 
-// serveMetrics answers GET /metrics at the configured loopback address.
-func (d *Daemon) serveMetrics(ctx context.Context) error {
-	listen := d.cfg.Metrics.Listen
-	if !listen.IsValid() {
-		return nil
-	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", listen.String())
-	if err != nil {
-		return fmt.Errorf("listen for metrics: %w", err)
-	}
-	d.metrics.set.NewGauge("sekisho_bans", func() float64 { return float64(d.banCount()) })
-	d.metrics.set.NewGauge("sekisho_sources_tracked", func() float64 {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return float64(d.engine.Stats().Sources)
-	})
+// scraped is the metrics' listener, as it is.
+type scraped struct {
+	at   netip.AddrPort // invalid: there is none
+	stop context.CancelFunc
+	over chan struct{}
+}
+
+// gauges adds the figures that are asked for when somebody looks.
+func (d *Daemon) gauges() {
+	d.metrics.set.NewGauge("sekisho_bans", func() float64 { return float64(d.stats().Bans) })
+	d.metrics.set.NewGauge("sekisho_sources_tracked", func() float64 { return float64(d.stats().Sources) })
 	d.metrics.set.NewGauge("sekisho_store_degraded", func() float64 {
 		if d.rec.Degraded() != nil {
 			return 1
 		}
 		return 0
 	})
+}
+
+// listenMetrics opens the listener that moveMetrics is to use, unless it is in use
+// already; nil where there is nothing to do.
+func (d *Daemon) listenMetrics(ctx context.Context, at netip.AddrPort) (net.Listener, error) {
+	if !at.IsValid() || at == d.scraped.at {
+		return nil, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("metrics.listen: %w", err)
+	}
+	return l, nil
+}
+
+// moveMetrics answers GET /metrics at another address from now on, or nowhere.
+func (d *Daemon) moveMetrics(at netip.AddrPort, listener net.Listener) {
+	d.solved("metrics")
+	if at == d.scraped.at {
+		return
+	}
+	if d.scraped.stop != nil {
+		d.scraped.stop()
+		<-d.scraped.over
+	}
+	d.scraped = scraped{}
+	if listener == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(d.running)
+	over := make(chan struct{})
+	d.scraped = scraped{at, stop, over}
+	go func() {
+		defer close(over)
+		if err := d.serveMetrics(ctx, listener); err != nil {
+			d.metricsFailed(err)
+		}
+	}()
+}
+
+// retryMetrics opens a listener that could not be had before.
+func (d *Daemon) retryMetrics(ctx context.Context) {
+	if !d.reloading.TryLock() {
+		return
+	}
+	defer d.reloading.Unlock()
+	at := d.cfg.Metrics.Listen
+	if listener, err := d.listenMetrics(ctx, at); err == nil && listener != nil {
+		d.moveMetrics(at, listener)
+		d.log.Info("metrics can be had again", "at", at)
+	}
+}
+
+// metricsFailed: nobody watches us, but we go on watching.
+func (d *Daemon) metricsFailed(err error) {
+	d.log.Error("no metrics", "error", err)
+	d.problem("metrics", err.Error(), "free that port or change metrics.listen, then `sekisho reload`; the guard does not need it")
+}
+
+// serveMetrics answers GET /metrics.
+func (d *Daemon) serveMetrics(ctx context.Context, listener net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		d.metrics.set.WritePrometheus(w)
 		metrics.WriteProcessMetrics(w)
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics: %w", err)
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
-	return nil
+	return serve(ctx, server, bound(listener, maxScrapers))
 }

@@ -34,9 +34,7 @@ func (d *Daemon) heartbeat(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-beats.C:
-			d.mu.Lock() // waits for ever where the guard hangs: then no beat
-			bans := d.engine.Stats().Bans
-			d.mu.Unlock()
+			bans := d.stats().Bans // waits for ever where the guard hangs: then no beat
 			notify(fmt.Sprintf("WATCHDOG=1\nSTATUS=%d bans in force", bans))
 		}
 	}

@@ -22,10 +22,11 @@ const (
 
 // tally gathers what the lines of a batch came to. Reused from batch to batch.
 type tally struct {
-	bans   []lease.Lease
-	logins []sshlog.Login
-	counts map[countKey]*countSum
-	day    day
+	bans    []lease.Lease
+	notices []guard.Notice
+	logins  []sshlog.Login
+	counts  map[countKey]*countSum
+	day     day
 }
 
 type countKey struct {
@@ -38,7 +39,7 @@ type countKey struct {
 type countSum struct{ lines, attempts int }
 
 func (t *tally) reset() {
-	t.bans, t.logins = t.bans[:0], t.logins[:0]
+	t.bans, t.notices, t.logins = t.bans[:0], t.notices[:0], t.logins[:0]
 	if t.counts == nil || len(t.counts) > 1000 {
 		t.counts = map[countKey]*countSum{} // a map never shrinks
 	}
@@ -119,19 +120,14 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 	if b.Replay {
 		return
 	}
+	d.places[f.name] = b.Position
 	d.metrics.lines(f.name, b)
-	position, err := json.Marshal(b.Position)
-	if err != nil { // a Position holds numbers and strings only
-		panic(err)
-	}
-	d.carryOut(ctx, read, written, f.name, position)
+	d.carryOut(ctx, read, written, f.name, &b.Position)
 }
 
 // gather takes over what one outcome came to, and reports whether it brought a ban.
 func (d *Daemon) gather(out *guard.Outcome, at time.Time) bool {
-	for _, n := range out.Notices {
-		d.notice(n)
-	}
+	d.tally.notices = append(d.tally.notices, out.Notices...)
 	if out.Event.Kind != sshlog.None {
 		d.metrics.event(out)
 		d.tally.count(out, d.engine.Source(out.Addr).Addr(), at)
@@ -139,16 +135,14 @@ func (d *Daemon) gather(out *guard.Outcome, at time.Time) bool {
 			d.tally.logins = append(d.tally.logins, sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at})
 		}
 	}
-	for _, l := range out.Bans {
-		d.tally.bans = append(d.tally.bans, l)
-		d.log.Info("ban", "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason)
-	}
+	d.tally.bans = append(d.tally.bans, out.Bans...)
 	return len(out.Bans) > 0
 }
 
-// carryOut puts the gathered bans into the kernel, then hands everything to the
-// recorder with the position after it. Called with d.mu held.
-func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source string, position []byte) {
+// carryOut puts the gathered bans into the kernel, and only then tells of them
+// and hands everything to the recorder with the position after it. Called with
+// d.mu held.
+func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source string, position *logsource.Position) {
 	if len(d.tally.bans) > 0 {
 		if d.enforcing {
 			if err := d.fw.Ban(ctx, kernelBans(d.tally.bans, time.Now())); err != nil {
@@ -158,13 +152,23 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source s
 		}
 		d.metrics.banned(d.tally.bans, read, written)
 		d.cutLater(d.tally.bans)
+		for _, l := range d.tally.bans {
+			d.log.Info(d.banWord(), "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason)
+		}
+	}
+	for _, n := range d.tally.notices {
+		d.notice(n)
 	}
 	if position == nil && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
 		return
 	}
 	effects := store.Effects{Bans: d.tally.bans, Logins: d.tally.logins}
 	if position != nil {
-		effects.Positions = map[string][]byte{source: position}
+		raw, err := json.Marshal(position)
+		if err != nil { // a Position holds numbers and strings only
+			panic(err)
+		}
+		effects.Positions = map[string][]byte{source: raw}
 	}
 	if len(d.tally.counts) > 0 {
 		effects.Counts = make([]store.Count, 0, len(d.tally.counts))
@@ -198,7 +202,23 @@ func (d *Daemon) notice(n guard.Notice) {
 		return // of course: this is a dry run
 	}
 	d.metrics.notice(n.Kind)
-	d.log.Warn("notice", "kind", n.Kind, "addr", n.Addr, "user", n.User, "text", n.Text)
+	d.log.Warn(noticeWords[n.Kind], "addr", n.Addr, "user", n.User, "what", n.Text)
+}
+
+// noticeWords are what the notices' kinds mean to somebody woken up by them.
+var noticeWords = map[string]string{
+	guard.NoticeAccepted:    "a login after many failures: make sure that it was its owner",
+	guard.NoticeSpared:      "an attacker was spared",
+	guard.NoticeDistributed: "a distributed attack has begun",
+	guard.NoticeIneffective: "a banned source still reaches sshd",
+}
+
+// banWord tells a ban from one that is only told.
+func (d *Daemon) banWord() string {
+	if d.enforcing {
+		return "ban"
+	}
+	return "would ban (dry run)"
 }
 
 // until is the end of a ban for the log.

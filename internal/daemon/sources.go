@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,10 +17,14 @@ import (
 	"sekisho/internal/logsource"
 )
 
+// reopenEvery is how often a log that failed is tried again.
+const reopenEvery = 5 * time.Second
+
 // follower is one log that is followed, and its figures.
 type follower struct {
 	name, why                 string
 	source                    logsource.Source
+	open                      func(context.Context) error // makes source
 	live                      atomic.Bool
 	read, sshd, dropped, last atomic.Int64
 	offset                    atomic.Int64
@@ -49,17 +54,12 @@ func (f *follower) status() SourceStatus {
 	return s
 }
 
-// openSources opens the logs that c asks for, each at its committed position,
-// and follows them.
-func (d *Daemon) openSources(ctx context.Context, c config.Log) error {
-	d.sourcing.Lock()
-	defer d.sourcing.Unlock()
-	specs, why, err := d.specs(ctx, c)
+// openSources opens the logs that cfg asks for, each where it was read to, and
+// follows them. The logs that were followed before must be closed.
+func (d *Daemon) openSources(ctx context.Context, cfg *config.Config) error {
+	specs, why, err := d.specs(ctx, cfg.Log)
 	if err != nil {
 		return err
-	}
-	if err := d.rec.Flush(ctx); err != nil { // what was read before a reload
-		d.log.Warn("positions are not written yet", "error", err)
 	}
 	positions, err := d.store.Positions(ctx)
 	if err != nil {
@@ -68,18 +68,28 @@ func (d *Daemon) openSources(ctx context.Context, c config.Log) error {
 	reading, stop := context.WithCancel(ctx)
 	var opened []*follower
 	for _, spec := range specs {
-		source, err := d.openSource(reading, spec, c, positions)
-		if err != nil {
+		f := &follower{why: why}
+		f.open = func(ctx context.Context) (err error) {
+			f.source, err = d.openSource(ctx, spec, cfg, positions)
+			return err
+		}
+		if err := f.open(reading); err != nil {
 			stop()
 			for _, f := range opened {
 				f.source.Close()
 			}
 			return err
 		}
-		opened = append(opened, &follower{name: source.Name(), why: why, source: source})
+		f.name = f.source.Name()
+		opened = append(opened, f)
 	}
 	d.mu.Lock()
 	clear(d.sources)
+	for key := range d.trouble {
+		if strings.HasPrefix(key, "source") || strings.HasPrefix(key, "forgeable") {
+			delete(d.trouble, key)
+		}
+	}
 	for _, f := range opened {
 		d.sources[f.name] = f
 	}
@@ -93,14 +103,21 @@ func (d *Daemon) openSources(ctx context.Context, c config.Log) error {
 	return nil
 }
 
-// openSource opens one log where it was committed to be read.
-func (d *Daemon) openSource(ctx context.Context, spec logsource.Spec, c config.Log, positions map[string][]byte) (logsource.Source, error) {
-	o := logsource.Options{FindTime: d.findTime(), Logger: d.log, Bare: c.Forgeable}
+// openSource opens one log where it was read to: by this process, else as the
+// store knows it.
+func (d *Daemon) openSource(ctx context.Context, spec logsource.Spec, cfg *config.Config, positions map[string][]byte) (logsource.Source, error) {
+	o := logsource.Options{FindTime: cfg.Guard.FindTime, Logger: d.log, Bare: cfg.Log.Forgeable}
 	name := string(spec) // as Source.Name will say it
 	if filepath.IsAbs(name) {
 		name = "file:" + name
 	}
-	if raw, ok := positions[name]; ok {
+	d.mu.Lock()
+	place, known := d.places[name]
+	d.mu.Unlock()
+	if known {
+		// What is before it is in the windows already: read again, it would count twice.
+		o.After, o.FindTime = place, 0
+	} else if raw, ok := positions[name]; ok {
 		if err := json.Unmarshal(raw, &o.After); err != nil {
 			d.log.Error("a log position is damaged; beginning one find_time back", "source", name, "error", err)
 			o.After = logsource.Position{}
@@ -112,10 +129,28 @@ func (d *Daemon) openSource(ctx context.Context, spec logsource.Spec, c config.L
 	return logsource.Open(ctx, spec, o)
 }
 
+// tryLog reports what would keep a log from being read, before the one that is
+// read now is given up for it.
+func (d *Daemon) tryLog(ctx context.Context, c config.Log) error {
+	specs, _, err := d.specs(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		if spec == logsource.Stdin {
+			continue
+		}
+		source, err := logsource.Open(ctx, spec, logsource.Options{})
+		if err != nil {
+			return err
+		}
+		source.Close()
+	}
+	return nil
+}
+
 // closeSources stops reading and waits for the batch in hand.
 func (d *Daemon) closeSources() {
-	d.sourcing.Lock()
-	defer d.sourcing.Unlock()
 	if d.stopRead != nil {
 		d.stopRead()
 		d.readers.Wait()
@@ -146,34 +181,49 @@ func sameLog(a, b config.Log) bool {
 	return a.Source == b.Source && a.Forgeable == b.Forgeable && slices.Equal(a.Files, b.Files)
 }
 
-func (d *Daemon) findTime() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.cfg.Guard.FindTime
+// follow reads one log until ctx ends; a log that fails is opened again and
+// again. Only standard input ends by itself.
+func (d *Daemon) follow(ctx context.Context, f *follower) {
+	for {
+		err := d.readOn(ctx, f)
+		f.source.Close()
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, io.EOF) {
+			d.log.Info("the log has ended", "source", f.name)
+			d.endedOnce.Do(func() { close(d.ended) })
+			return
+		}
+		for told := ""; err != nil; err = f.open(ctx) {
+			text := err.Error()
+			f.failed.Store(&text)
+			if text != told {
+				d.log.Error("a log cannot be read; trying again and again", "source", f.name, "error", err)
+				d.problem("source "+f.name, fmt.Sprintf("%s is not read: %v", f.name, err), "mend it; it is tried again every few seconds")
+				told = text
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(reopenEvery):
+			}
+		}
+		f.failed.Store(nil)
+		d.solved("source " + f.name)
+		d.log.Info("reading again", "source", f.name)
+	}
 }
 
-// follow reads one log until ctx ends. Only standard input ends by itself.
-func (d *Daemon) follow(ctx context.Context, f *follower) {
-	defer f.source.Close()
+// readOn reads until the source fails.
+func (d *Daemon) readOn(ctx context.Context, f *follower) error {
 	for {
 		batch, err := f.source.Next(ctx)
 		if len(batch.Lines) > 0 || batch.Read > 0 {
 			d.take(ctx, f, batch)
 		}
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, io.EOF):
-			d.log.Info("the log has ended", "source", f.name)
-			d.endedOnce.Do(func() { close(d.ended) })
-			return
-		default:
-			text := err.Error()
-			f.failed.Store(&text)
-			d.log.Error("a log is no longer read", "source", f.name, "error", err)
-			d.problem("source "+f.name, fmt.Sprintf("%s is no longer read: %v", f.name, err), "mend it, then restart the daemon")
-			return
+		if err != nil {
+			return err
 		}
 	}
 }
