@@ -112,7 +112,11 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 	c.failed = false
 	switch ev.Kind {
 	case sshlog.InvalidUser:
-		// "Invalid user" and "input_userauth_request: invalid user" are one.
+		// "input_userauth_request: invalid user" follows what said it first, before
+		// 5.9 under another pid.
+		if l.Message[0] == 'i' {
+			return 0
+		}
 		if c.credit && c.creditFor == c.hash {
 			return 0
 		}
@@ -120,7 +124,7 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 		return 1
 
 	case sshlog.Failed:
-		return e.failure(ev, c)
+		return e.failure(l, ev, c)
 
 	case sshlog.PAMFailure:
 		// The module's failure is not yet the login's: with several modules in a
@@ -129,14 +133,26 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 		if c.pending && c.module == module {
 			n++
 		}
-		c.pending, c.module = true, module
+		if !c.pending {
+			c.pending, c.module = true, module
+		}
 		if n > 0 && c.credit {
 			c.credit = false
 			n--
 		}
 		return n
 
+	case sshlog.PAMMoreFailures:
+		// Below LogLevel INFO this is all that is told of most failures.
+		if c.module == 0 || c.told || c.accepted {
+			return 0
+		}
+		c.pending, c.credit = false, false
+		return max(int(ev.Code)+1-int(c.counted)-int(c.owed), 0)
+
 	case sshlog.PAMError:
+		c.told = true
+		e.answered(l, ev, c)
 		n := ev.Repeat
 		if c.credit {
 			c.credit = false
@@ -172,7 +188,7 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 	case sshlog.Closed, sshlog.Reset:
 		// Without [preauth] this is either the end of a session, or since 9.6 a
 		// client that came and went without a word.
-		if !ev.Preauth && ev.User != nil && !ev.Invalid {
+		if !ev.Preauth && (ev.User != nil && !ev.Invalid || ev.Port == 0 && len(e.sessions.ports[ev.Addr]) > 0) {
 			return 0
 		}
 		return e.end(ev, c)
@@ -183,15 +199,23 @@ func (e *Engine) said(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 		}
 		return e.end(ev, c)
 
+	case sshlog.PacketError:
+		// Without an address these are told by the process that reads the packets,
+		// which says [preauth] as long as nobody has logged in.
+		if !ev.Preauth && !ev.Addr.IsValid() {
+			return 0
+		}
+		return e.end(ev, c)
+
 	case sshlog.AuthFailDisconnect, sshlog.NoIdentification, sshlog.BadIdentification, sshlog.KexClosed,
-		sshlog.NegotiationFailed, sshlog.PacketError, sshlog.Timeout, sshlog.RefusedByWrappers:
+		sshlog.NegotiationFailed, sshlog.Timeout, sshlog.RefusedByWrappers:
 		return e.end(ev, c)
 	}
 	return 0
 }
 
 // failure counts a "Failed METHOD for ..." line.
-func (e *Engine) failure(ev *sshlog.Event, c *conn) int {
+func (e *Engine) failure(l *sshlog.Line, ev *sshlog.Event, c *conn) int {
 	switch ev.Method {
 	case sshlog.MethodNone:
 		// Every client asks so which methods there are.
@@ -214,7 +238,10 @@ func (e *Engine) failure(ev *sshlog.Event, c *conn) int {
 		return 1
 	}
 	n := ev.Repeat
-	c.pending = false
+	if ev.Method != sshlog.MethodPassword && !c.pamCredit {
+		e.answered(l, ev, c)
+	}
+	c.pending, c.told = false, true
 	switch {
 	case c.pamCredit && (ev.Method == sshlog.MethodKeyboardInteractive || ev.Method == sshlog.MethodUnknown):
 		c.pamCredit = false
@@ -254,6 +281,28 @@ func unsettled(c *conn) int {
 		return 0
 	}
 	return 1
+}
+
+// answered lets go of the PAM failure that sshd's word on keyboard-interactive is
+// about. PAM runs in a process of its own for that method, which logs under
+// another pid, a moment before; nothing but PAM's lines is of such a process, so
+// it has no port.
+func (e *Engine) answered(l *sshlog.Line, ev *sshlog.Event, c *conn) {
+	own, ok := e.conns.key(l, ev, l.PID)
+	if !ok || c.pending {
+		return
+	}
+	for i := len(e.pending) - 1; i >= max(len(e.pending)-64, 0); i-- {
+		k := e.pending[i].conn
+		if k.hi != own.hi {
+			continue // another host's
+		}
+		p := e.conns.get(k)
+		if p != nil && p.pending && p.port == 0 && p.addr == c.addr && (p.hash == 0 || p.hash == c.hash) {
+			p.pending = false
+			return
+		}
+	}
 }
 
 // settle charges a pending PAM failure ahead of the line that will show it, if

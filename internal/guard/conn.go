@@ -43,6 +43,7 @@ type conn struct {
 	failed    bool // the last line was "Failed ...", which is accounted for
 	pending   bool // a PAM module failed: sshd itself or the end of the connection will tell
 	ahead     bool // and was charged before a line told
+	told      bool // sshd itself told of a failed login
 	queued    bool // in the queue of what is pending
 	invalid   bool // the user does not exist
 	userLen   uint8

@@ -238,6 +238,9 @@ func (e *Engine) accept(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
 		}
 	}
 	c.own = [2]tally{}
+	if ev.Method != sshlog.MethodPassword {
+		e.answered(l, ev, c)
+	}
 	c.accepted, c.pending, c.ahead, c.credit, c.pamCredit = true, false, false, false, false
 	if c.port != 0 {
 		k, _ := e.conns.key(l, ev, l.PID)

@@ -92,13 +92,17 @@ func (s *sshd) connection(pid, port int, addr netip.Addr) *script {
 	}
 	for try := range tries {
 		if s.pam {
+			pamPID := pid
+			if !password && info { // below, nothing tells it from another connection's
+				pamPID = 10*pid + try // of the process that holds the dialogue
+			}
 			if invalid {
-				say("pam_unix(sshd:auth): check pass; user unknown")
+				sayAs(program, pamPID, "pam_unix(sshd:auth): check pass; user unknown")
 			}
 			// A password's tries share one PAM handle: the module tells the first, and
 			// how many more at the end.
-			if !password || try == 0 || !info {
-				say("pam_unix(sshd:auth): %s", pamHost)
+			if !password || try == 0 {
+				sayAs(program, pamPID, "pam_unix(sshd:auth): %s", pamHost)
 			}
 			if !password {
 				say("error: PAM: Authentication failure for %s%s from %v", illegal, user, addr)
@@ -147,6 +151,9 @@ func (s *sshd) connection(pid, port int, addr netip.Addr) *script {
 		}
 		c.attempts = max(c.attempts, 1)
 	case !info: // nothing of that is logged
+		if s.pam && password && tries > 1 {
+			say("PAM %d more authentication failures; %s", tries-1, pamHost[len("authentication failure; "):])
+		}
 		c.lines = append(c.lines, scriptLine{program, pid, ""}) // the quiet after it
 		return c
 	case end == "close":
@@ -162,7 +169,7 @@ func (s *sshd) connection(pid, port int, addr netip.Addr) *script {
 		say("fatal: Timeout before authentication for %v port %d", addr, port)
 	}
 	c.attempts = max(c.attempts, 1) // in the aggressive mode
-	if s.pam && password && tries > 1 && info {
+	if s.pam && password && tries > 1 {
 		say("PAM %d more authentication failures; %s", tries-1, pamHost[len("authentication failure; "):])
 	}
 	return c

@@ -14,7 +14,7 @@ type Event struct {
 	Preauth bool         // ended by [preauth]
 	Repeat  int          // 1, or N of rsyslog's "message repeated N times: [ ... ]"
 	Child   int32        // the connection's pid where another process (the listener, the monitor) speaks of it
-	Code    uint32       // ReceivedDisconnect, AuthFailDisconnect: the reason code (RFC 4253 section 11.1)
+	Code    uint32       // ReceivedDisconnect, AuthFailDisconnect: the reason code (RFC 4253 section 11.1); PAMMoreFailures: how many more
 	Prefix  netip.Prefix // Penalty: what sshd punishes; Addr is set only where that is one address
 	Reason  []byte       // what follows the peer: disconnect text, key, cause of a penalty, what did not match; often the peer's own words
 }

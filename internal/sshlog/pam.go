@@ -74,13 +74,12 @@ func rhost(b []byte, ev *Event) bool {
 // moreFailures reads "N more authentication failures; ...".
 func moreFailures(b []byte, ev *Event) bool {
 	digits, rest := cutToken(b)
-	if _, ok := parseUint(digits, 1<<31-1); !ok {
-		return false
-	}
+	n, isNumber := parseUint(digits, maxRepeat)
 	rest, ok := cutPrefix(rest, " more authentication failure")
-	if !ok {
+	if !ok || !isNumber {
 		return false
 	}
+	ev.Code = n
 	rest, _ = cutPrefix(rest, "s")
 	rest, ok = cutPrefix(rest, "; ")
 	return ok && rhost(rest, ev)
