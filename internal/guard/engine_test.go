@@ -509,6 +509,34 @@ func TestLoginForgives(t *testing.T) {
 	})
 }
 
+// For keyboard-interactive sshd runs PAM in a process of its own, whose pid is
+// in none of sshd's own lines.
+func TestPAMsOwnProcess(t *testing.T) {
+	const pam = "sshd[%d]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.4  user=bob"
+	t.Run("a failure is charged once", func(t *testing.T) {
+		d := newDesk(t, func(p *Policy) { p.MaxRetry = 4 })
+		for try := range 3 {
+			d.say(pam, 51+try)
+			d.say("sshd[50]: error: PAM: Authentication failure for bob from 192.0.2.4")
+			d.say("sshd[50]: Failed keyboard-interactive/pam for bob from 192.0.2.4 port 5 ssh2")
+			d.wait(20 * time.Second)
+			d.advance()
+		}
+		d.wantBans()
+	})
+	t.Run("a login is not charged", func(t *testing.T) {
+		d := newDesk(t, func(p *Policy) { p.MaxRetry, p.Known.MaxRetry = 2, 2 })
+		for try := range 3 {
+			d.say(pam, 61+10*try) // the next module of the stack knows bob
+			d.say("sshd[%d]: Accepted keyboard-interactive/pam for bob from 192.0.2.4 port %d ssh2", 60+10*try, 5+try)
+			d.say("sshd[%d]: Disconnected from user bob 192.0.2.4 port %d", 60+10*try, 5+try)
+			d.wait(20 * time.Second)
+			d.advance()
+		}
+		d.wantBans()
+	})
+}
+
 func TestPendingPAM(t *testing.T) {
 	const failure = "sshd[%d]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.4  user=root"
 	d := newDesk(t, nil)
