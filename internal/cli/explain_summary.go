@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,7 +32,8 @@ type summary struct {
 	byKind    [256][8]*kindSum // the same, found without hashing: kind, method
 	attempts  int64
 	sources   []sourceSum
-	bySource  map[netip.Addr]uint32 // index in sources
+	byIPv4    map[uint32]uint32     // index in sources; apart, for such a map is small and fast
+	byAddr    map[netip.Addr]uint32 // likewise, of all other addresses
 	crowded   bool                  // there were more sources than are told apart
 	logins    map[netip.Addr]int
 	bans      []lease.Lease  // the first
@@ -59,7 +61,7 @@ type unknownSum struct {
 
 func newSummary(p guard.Policy) *summary {
 	return &summary{
-		policy: p, kinds: map[string]*kindSum{}, bySource: map[netip.Addr]uint32{}, logins: map[netip.Addr]int{},
+		policy: p, kinds: map[string]*kindSum{}, byIPv4: map[uint32]uint32{}, byAddr: map[netip.Addr]uint32{}, logins: map[netip.Addr]int{},
 		unknown: map[string]*unknownSum{},
 	}
 }
@@ -115,14 +117,23 @@ func (s *summary) add(l *sshlog.Line, out *guard.Outcome) {
 
 func (s *summary) addSource(a netip.Addr, attempts int) {
 	s.attempts += int64(attempts)
-	i, ok := s.bySource[a]
+	if a.Is4() {
+		b := a.As4()
+		addSource(s, s.byIPv4, binary.BigEndian.Uint32(b[:]), a, attempts)
+	} else {
+		addSource(s, s.byAddr, a, a, attempts)
+	}
+}
+
+func addSource[K comparable](s *summary, by map[K]uint32, k K, a netip.Addr, attempts int) {
+	i, ok := by[k]
 	if !ok {
 		if len(s.sources) >= maxSources {
 			s.crowded = true
 			return
 		}
 		i = uint32(len(s.sources))
-		s.bySource[a] = i
+		by[k] = i
 		s.sources = append(s.sources, sourceSum{addr: a})
 	}
 	s.sources[i].attempts += attempts

@@ -13,12 +13,11 @@ import (
 
 // Scanner reads a whole log, once, without following it.
 type Scanner struct {
-	r       io.Reader
-	split   splitter
-	sshd    sshdLines
-	dropped int64
-	bytes   int64
-	err     error
+	r     io.Reader
+	split splitter
+	sshd  sshdLines
+	bytes int64
+	err   error
 }
 
 // NewScanner returns a Scanner of r whose lines dec decodes.
@@ -26,25 +25,36 @@ func NewScanner(r io.Reader, dec *sshlog.Decoder) *Scanner {
 	return &Scanner{r: r, split: newSplitter(), sshd: sshdLines{dec: dec}}
 }
 
-// Next returns sshd's lines among the next 256 KiB at most; perhaps none. They
-// hold until the next call and are numbered from 1. The error is io.EOF at the
-// end, and then there are no lines.
+// scanBatch is how many lines Next returns at most: few, so that their text is
+// still in the processor's first cache when the caller looks at it.
+const scanBatch = 64
+
+// Next returns the next few of sshd's lines; perhaps none. They hold until the
+// next call and are numbered from 1. The error is io.EOF at the end, and then
+// there are no lines.
 func (s *Scanner) Next() ([]sshlog.Line, error) {
-	if s.err != nil {
-		return nil, s.err
-	}
-	n, err := io.ReadFull(s.r, s.split.free())
-	s.split.used += n
-	s.bytes += int64(n)
-	if err == io.ErrUnexpectedEOF {
-		err = io.EOF
-	}
-	s.err = err
 	s.sshd.lines = s.sshd.lines[:0]
-	read := s.split.cut(err != nil, s.sshd.add)
-	s.dropped += int64(s.split.dropped)
-	if err != nil && read == 0 {
-		return nil, err
+	for len(s.sshd.lines) < scanBatch {
+		raw, ok := s.split.next(s.err != nil)
+		if ok {
+			s.sshd.add(raw, s.split.number)
+			continue
+		}
+		if len(s.sshd.lines) > 0 { // reading on would move them
+			break
+		}
+		if s.err != nil {
+			return nil, s.err
+		}
+		n, err := io.ReadFull(s.r, s.split.free())
+		s.split.used += n
+		s.bytes += int64(n)
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF
+		}
+		if s.err = err; err == nil {
+			break // the caller may want to stop
+		}
 	}
 	return s.sshd.lines, nil
 }
@@ -53,7 +63,7 @@ func (s *Scanner) Next() ([]sshlog.Line, error) {
 func (s *Scanner) Read() int64 { return s.split.number }
 
 // Dropped is how many of them were too long (over 64 KiB) and not looked at.
-func (s *Scanner) Dropped() int64 { return s.dropped }
+func (s *Scanner) Dropped() int64 { return int64(s.split.dropped) }
 
 // Bytes is how many bytes were read so far, uncompressed.
 func (s *Scanner) Bytes() int64 { return s.bytes }

@@ -16,8 +16,8 @@ type splitter struct {
 	used     int   // buf[:used] is unread, from the start of a line (or of the rest of one that is too long)
 	number   int64 // lines seen
 	skipped  int64 // bytes thrown away of a line that is too long and whose end is not there yet
-	dropped  int   // by the last cut
-	consumed int   // by the last cut
+	dropped  int   // since the last cut began
+	consumed int   // of buf[:used]
 }
 
 func newSplitter() splitter { return splitter{buf: make([]byte, chunkSize)} }
@@ -42,14 +42,12 @@ func (s *splitter) put(data []byte) {
 // reset forgets an unfinished line.
 func (s *splitter) reset() { s.used, s.consumed, s.skipped = 0, 0, 0 }
 
-// cut passes the complete lines on, without their newlines, and returns how
-// many there were. With final, what has no newline is a line too. NUL bytes at
-// the start of a line are no part of it: a writer without O_APPEND leaves a
-// hole where copytruncate cut the file off.
-func (s *splitter) cut(final bool, line func(raw []byte, number int64)) (read int) {
-	s.dropped = 0
+// next returns the next complete line without its newline; it is the number-th.
+// With final, what has no newline is a line too. NUL bytes at the start of a
+// line are no part of it: a writer without O_APPEND leaves a hole where
+// copytruncate cut the file off.
+func (s *splitter) next(final bool) (raw []byte, ok bool) {
 	p := s.consumed
-	before := s.number
 	for p < s.used {
 		if s.buf[p] == 0 && s.skipped == 0 {
 			for p < s.used && s.buf[p] == 0 {
@@ -66,12 +64,12 @@ func (s *splitter) cut(final bool, line func(raw []byte, number int64)) (read in
 			n, next = s.used-p, s.used
 		}
 		s.number++
-		if s.skipped > 0 || n > maxLine {
-			s.dropped++
-			s.skipped = 0
-		} else {
-			line(s.buf[p:p+n], s.number)
+		if s.skipped == 0 && n <= maxLine {
+			s.consumed = next
+			return s.buf[p : p+n], true
 		}
+		s.dropped++
+		s.skipped = 0
 		p = next
 	}
 	switch rest := s.used - p; {
@@ -84,5 +82,18 @@ func (s *splitter) cut(final bool, line func(raw []byte, number int64)) (read in
 		s.skipped = 0
 	}
 	s.consumed = p
-	return int(s.number - before)
+	return nil, false
+}
+
+// cut passes the complete lines on and returns how many there were.
+func (s *splitter) cut(final bool, line func(raw []byte, number int64)) (read int) {
+	s.dropped = 0
+	before := s.number
+	for {
+		raw, ok := s.next(final)
+		if !ok {
+			return int(s.number - before)
+		}
+		line(raw, s.number)
+	}
 }
