@@ -90,6 +90,7 @@ func (e *explain) run(ctx context.Context) error {
 	defer bar.done()
 	decoder := sshlog.NewDecoder(sshlog.DecoderOptions{Reference: reference, Bare: e.bare})
 	scanner := logsource.NewScanner(in, decoder)
+	var broken error
 	for {
 		if err := ctx.Err(); err != nil {
 			return errors.New("interrupted")
@@ -105,23 +106,28 @@ func (e *explain) run(ctx context.Context) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+		if err != nil { // what was read is told all the same
+			broken = fmt.Errorf("read %s: %w", e.path, err)
+			break
 		}
 	}
 	bar.done()
 	if e.json != nil {
-		return e.json.Flush()
+		return errors.Join(e.json.Flush(), broken)
 	}
 	e.summary.report(newUI(e.g), scanner.Read(), scanner.Dropped())
-	return nil
+	return broken
 }
 
 // open opens the log: its reader, how to see the progress, and the newest time
 // that it can speak of.
 func (e *explain) open() (in io.ReadCloser, progress func() (done, size int64), reference time.Time, err error) {
 	if e.path == "-" {
-		return io.NopCloser(e.g.stdin), func() (int64, int64) { return 0, 0 }, time.Now(), nil
+		r, err := logsource.Decompressed(e.g.stdin)
+		if err != nil {
+			return nil, nil, time.Time{}, fmt.Errorf("read -: %w", err)
+		}
+		return io.NopCloser(r), func() (int64, int64) { return 0, 0 }, time.Now(), nil
 	}
 	log, err := logsource.OpenLog(e.path)
 	if err != nil {

@@ -3,6 +3,7 @@ package logsource
 import (
 	"bufio"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,11 +14,12 @@ import (
 
 // Scanner reads a whole log, once, without following it.
 type Scanner struct {
-	r     io.Reader
-	split splitter
-	sshd  sshdLines
-	bytes int64
-	err   error
+	r       io.Reader
+	split   splitter
+	sshd    sshdLines
+	dropped int64
+	bytes   int64
+	err     error
 }
 
 // NewScanner returns a Scanner of r whose lines dec decodes.
@@ -25,36 +27,28 @@ func NewScanner(r io.Reader, dec *sshlog.Decoder) *Scanner {
 	return &Scanner{r: r, split: newSplitter(), sshd: sshdLines{dec: dec}}
 }
 
-// scanBatch is how many lines Next returns at most: few, so that their text is
-// still in the processor's first cache when the caller looks at it.
-const scanBatch = 64
-
-// Next returns the next few of sshd's lines; perhaps none. They hold until the
-// next call and are numbered from 1. The error is io.EOF at the end, and then
-// there are no lines.
+// Next returns sshd's lines among the next 256 KiB at most; perhaps none. They
+// hold until the next call and are numbered from 1. The error is io.EOF at the
+// end, and then there are no lines.
 func (s *Scanner) Next() ([]sshlog.Line, error) {
-	s.sshd.lines = s.sshd.lines[:0]
-	for len(s.sshd.lines) < scanBatch {
-		raw, ok := s.split.next(s.err != nil)
-		if ok {
-			s.sshd.add(raw, s.split.number)
-			continue
-		}
-		if len(s.sshd.lines) > 0 { // reading on would move them
-			break
-		}
-		if s.err != nil {
-			return nil, s.err
-		}
-		n, err := io.ReadFull(s.r, s.split.free())
+	if s.err != nil {
+		return nil, s.err
+	}
+	// Not io.ReadFull: where gzip ends too early it has the same error.
+	var n int
+	var err error
+	for p := s.split.free(); len(p) > 0 && err == nil; p = p[n:] {
+		n, err = s.r.Read(p)
 		s.split.used += n
 		s.bytes += int64(n)
-		if err == io.ErrUnexpectedEOF {
-			err = io.EOF
-		}
-		if s.err = err; err == nil {
-			break // the caller may want to stop
-		}
+	}
+	s.err = err
+	s.sshd.lines = s.sshd.lines[:0]
+	// What was cut off in the middle of a line may name another peer.
+	read := s.split.cut(err == io.EOF, s.sshd.add)
+	s.dropped += int64(s.split.dropped)
+	if err != nil && read == 0 {
+		return nil, err
 	}
 	return s.sshd.lines, nil
 }
@@ -63,7 +57,7 @@ func (s *Scanner) Next() ([]sshlog.Line, error) {
 func (s *Scanner) Read() int64 { return s.split.number }
 
 // Dropped is how many of them were too long (over 64 KiB) and not looked at.
-func (s *Scanner) Dropped() int64 { return int64(s.split.dropped) }
+func (s *Scanner) Dropped() int64 { return s.dropped }
 
 // Bytes is how many bytes were read so far, uncompressed.
 func (s *Scanner) Bytes() int64 { return s.bytes }
@@ -77,9 +71,13 @@ type Log struct {
 	done int64
 }
 
-// OpenLog opens a log file; gzip is told by its first bytes, not by its name.
+// OpenLog opens a log file; gzip is told by its first bytes, not by its name. It
+// also takes a pipe, as a shell's <(...) is one, and waits for its writer.
 func OpenLog(path string) (*Log, error) {
 	f, err := openRegular(path)
+	if errors.Is(err, errNotRegular) {
+		return openStream(path, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +98,32 @@ func OpenLog(path string) (*Log, error) {
 		return nil, fmt.Errorf("open log %s: %w", path, err)
 	}
 	return l, nil
+}
+
+func openStream(path string, notRegular error) (*Log, error) {
+	fi, err := os.Stat(path)
+	if err != nil || fi.IsDir() {
+		return nil, notRegular
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	l := &Log{file: f, mod: time.Now()}
+	if l.r, err = Decompressed(counted{f, &l.done}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open log %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// Decompressed is what r holds, decompressed where it is gzip.
+func Decompressed(r io.Reader) (io.Reader, error) {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	if magic, _ := buffered.Peek(len(gzipMagic)); string(magic) != string(gzipMagic[:]) {
+		return buffered, nil
+	}
+	return gzip.NewReader(buffered)
 }
 
 func (l *Log) Read(p []byte) (int, error) { return l.r.Read(p) }

@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"sekisho/internal/sshlog"
 )
@@ -87,6 +88,61 @@ func TestScannerError(t *testing.T) {
 	}
 	if _, err := s.Next(); !errors.Is(err, broken) {
 		t.Errorf("err = %v, want the reader's", err)
+	}
+}
+
+// A log that ends in the middle is told from one that is whole, and what was cut
+// off is not read: "from 203.0.113.1" may have been "from 203.0.113.19".
+func TestScannerTruncatedGzip(t *testing.T) {
+	var zipped bytes.Buffer
+	zw := gzip.NewWriter(&zipped)
+	zw.Write(mixedLog(10))
+	zw.Write([]byte("Nov 22 00:00:00 web1 sshd[1]: Invalid user a from 203.0.113.1"))
+	zw.Flush()
+	zr, err := gzip.NewReader(&zipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewScanner(zr, sshlog.NewDecoder(sshlog.DecoderOptions{}))
+	if lines, err := s.Next(); len(lines) != 5 || err != nil {
+		t.Errorf("%d lines, %v, want 5 lines", len(lines), err)
+	}
+	if _, err := s.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("err = %v, want io.ErrUnexpectedEOF", err)
+	}
+}
+
+func TestOpenLogPipe(t *testing.T) {
+	data := mixedLog(1000)
+	var zipped bytes.Buffer
+	zw := gzip.NewWriter(&zipped)
+	zw.Write(data)
+	zw.Close()
+	for name, content := range map[string][]byte{"plain": data, "gzip": zipped.Bytes(), "empty": nil} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "pipe")
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wrote := make(chan error, 1)
+			go func() { wrote <- os.WriteFile(path, content, 0) }()
+			l, err := OpenLog(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			got, err := io.ReadAll(l)
+			if err != nil || <-wrote != nil {
+				t.Fatal(err)
+			}
+			want := data
+			if content == nil {
+				want = nil
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("read %d bytes, want %d", len(got), len(want))
+			}
+		})
 	}
 }
 
