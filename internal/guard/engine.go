@@ -48,6 +48,7 @@ type Engine struct {
 
 	now     int64 // nanoseconds
 	swept   int64 // milliseconds
+	expired int64 // milliseconds; nothing more was due then
 	replay  bool
 	alone   conn // of a line that belongs to no connection
 	out     *Outcome
@@ -326,12 +327,19 @@ func (e *Engine) Advance(now time.Time, o *Outcome) {
 
 // expire does what is due, a little at a time.
 func (e *Engine) expire(ms int64) {
+	if ms == e.expired {
+		return
+	}
 	for len(e.pending) > 0 && e.pending[0].due <= ms {
 		e.wakePending(ms)
 	}
-	for range 32 {
+	for n := 0; ; n++ {
 		i := e.conns.oldest
 		if i == 0 || ms-e.conns.at(i-1).val.last <= connIdle {
+			e.expired = ms // most lines come in the same second as the one before
+			break
+		}
+		if n == 32 {
 			break
 		}
 		e.forgetConn(i-1, ms)
