@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,19 @@ func runCommand(g *globals) *cobra.Command {
 	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
 	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
 	return cmd
+}
+
+// Above these the garbage is collected more often: what lives stays far below.
+const (
+	runMemory     = 110 << 20 // a million hostile sources, 100,000 bans
+	explainMemory = 24 << 20
+)
+
+// softMemoryLimit sets Go's memory limit, where the environment does not.
+func softMemoryLimit(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 // load reads the configuration; without a file at the default place the

@@ -491,6 +491,9 @@ func (d *Daemon) Unban(ctx context.Context, q UnbanRequest, who string) (UnbanRe
 func (d *Daemon) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, persistWait)
 	defer cancel()
+	d.mu.Lock()
+	d.handOver()
+	d.mu.Unlock()
 	if err := d.rec.Flush(ctx); err != nil {
 		return refuse(http.StatusInsufficientStorage, "it is in force; free disk space or mend the state directory", "done, but not written down yet: %w", err)
 	}

@@ -201,6 +201,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.moveMetrics(netip.AddrPort{}, nil)
 	flushing, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
 	defer done()
+	d.mu.Lock()
+	d.handOver()
+	d.mu.Unlock()
 	if ferr := d.rec.Flush(flushing); ferr != nil {
 		d.log.Error("the last effects were not written; the log will be read again from the last position", "error", ferr)
 	}
@@ -438,14 +441,12 @@ func (d *Daemon) tick(ctx context.Context) error {
 			return nil
 		case now := <-ticks.C:
 			d.mu.Lock()
-			if now.Sub(d.backlog) < backlogRest {
-				d.mu.Unlock()
-				continue // the log's time has not come to ours yet
+			if now.Sub(d.backlog) >= backlogRest { // else the log's time has not come to ours yet
+				d.engine.Advance(now, &d.out)
+				d.gather(&d.out, now)
+				d.carryOut(ctx, now, time.Time{})
 			}
-			d.engine.Advance(now, &d.out)
-			d.tally.reset()
-			d.gather(&d.out, now)
-			d.carryOut(ctx, now, time.Time{}, "", nil)
+			d.handOver()
 			d.mu.Unlock()
 		case <-own.C:
 			d.refreshOwn(ctx)

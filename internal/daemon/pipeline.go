@@ -17,16 +17,24 @@ import (
 
 const (
 	maxUser   = 64    // bytes of a user name that counts keep
-	maxCounts = 20000 // distinct counts of one batch; what comes after is summed without source and user
+	maxCounts = 20000 // distinct counts in hand; what comes after is summed without source and user
+
+	// What is no ban is handed to the recorder when it is so much or so old: a
+	// server that is attacked line by line would be busy with nothing else.
+	handCounts = 1000
+	handAfter  = 250 * time.Millisecond
 )
 
-// tally gathers what the lines of a batch came to. Reused from batch to batch.
+// tally gathers what lines came to until it is handed to the recorder, together
+// with the places in the logs that it reaches to.
 type tally struct {
 	bans    []lease.Lease
 	notices []guard.Notice
 	logins  []sshlog.Login
 	counts  map[countKey]*countSum
 	day     day
+	moved   bool      // a log was read on
+	handed  time.Time // when the recorder was last given something
 }
 
 type countKey struct {
@@ -40,10 +48,11 @@ type countSum struct{ lines, attempts int }
 
 func (t *tally) reset() {
 	t.bans, t.notices, t.logins = t.bans[:0], t.notices[:0], t.logins[:0]
-	if t.counts == nil || len(t.counts) > 1000 {
-		t.counts = map[countKey]*countSum{} // a map never shrinks
+	if len(t.counts) > handCounts {
+		t.counts = nil // a map never shrinks
 	}
 	clear(t.counts)
+	t.moved = false
 }
 
 // day remembers the local day of the last line: lines come in order.
@@ -76,6 +85,9 @@ func (t *tally) count(out *guard.Outcome, source netip.Addr, at time.Time) {
 	}
 	sum := t.counts[key]
 	if sum == nil {
+		if t.counts == nil {
+			t.counts = map[countKey]*countSum{}
+		}
 		sum = &countSum{}
 		t.counts[key] = sum
 	}
@@ -93,7 +105,6 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 		d.backlog = read
 	}
 	d.engine.SetReplay(b.Replay)
-	d.tally.reset()
 	var written time.Time // of the last line that brought a ban
 	for i := range b.Lines {
 		line := &b.Lines[i]
@@ -120,9 +131,12 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 	if b.Replay {
 		return
 	}
-	d.places[f.name] = b.Position
+	d.places[f.name], d.tally.moved = b.Position, true
 	d.metrics.lines(f.name, b)
-	d.carryOut(ctx, read, written, f.name, &b.Position)
+	d.carryOut(ctx, read, written)
+	if len(d.tally.bans) > 0 || len(d.tally.logins) > 0 || len(d.tally.counts) > handCounts || read.Sub(d.tally.handed) > handAfter {
+		d.handOver()
+	}
 }
 
 // gather takes over what one outcome came to, and reports whether it brought a ban.
@@ -139,10 +153,9 @@ func (d *Daemon) gather(out *guard.Outcome, at time.Time) bool {
 	return len(out.Bans) > 0
 }
 
-// carryOut puts the gathered bans into the kernel, and only then tells of them
-// and hands everything to the recorder with the position after it. Called with
-// d.mu held.
-func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source string, position *logsource.Position) {
+// carryOut puts the gathered bans into the kernel, and only then tells of them.
+// Called with d.mu held; bans are handed over before the next are gathered.
+func (d *Daemon) carryOut(ctx context.Context, read, written time.Time) {
 	if len(d.tally.bans) > 0 {
 		if d.enforcing {
 			if err := d.fw.Ban(ctx, kernelBans(d.tally.bans, time.Now())); err != nil {
@@ -159,16 +172,25 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source s
 	for _, n := range d.tally.notices {
 		d.notice(n)
 	}
-	if position == nil && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
+	d.tally.notices = d.tally.notices[:0]
+}
+
+// handOver gives the recorder what was gathered, with the places in the logs:
+// they are never apart. Called with d.mu held.
+func (d *Daemon) handOver() {
+	if !d.tally.moved && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
 		return
 	}
 	effects := store.Effects{Bans: d.tally.bans, Logins: d.tally.logins}
-	if position != nil {
-		raw, err := json.Marshal(position)
-		if err != nil { // a Position holds numbers and strings only
-			panic(err)
+	if d.tally.moved {
+		effects.Positions = make(map[string][]byte, len(d.places))
+		for name, place := range d.places {
+			raw, err := json.Marshal(place)
+			if err != nil { // a Position holds numbers and strings only
+				panic(err)
+			}
+			effects.Positions[name] = raw
 		}
-		effects.Positions = map[string][]byte{source: raw}
 	}
 	if len(d.tally.counts) > 0 {
 		effects.Counts = make([]store.Count, 0, len(d.tally.counts))
@@ -180,6 +202,8 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time, source s
 		}
 	}
 	d.rec.Add(effects)
+	d.tally.reset()
+	d.tally.handed = time.Now()
 }
 
 // kernelBans are the leases still live at now, as the firewall takes them.
