@@ -315,11 +315,16 @@ func (e *Engine) escalate(p netip.Prefix, ns int64) {
 		e.noticeOnce(NoticeSpared, network.Addr(), "", "%d hosts of %v are banned, not the whole network: %s", len(hosts), network, why)
 		return
 	}
-	for _, f := range e.friends.by {
+	var known netip.Addr
+	e.friends.each(func(_ key, f *friend) bool {
 		if network.Contains(f.addr) && e.lately(f, ms) {
-			e.noticeOnce(NoticeSpared, network.Addr(), "", "%d hosts of %v are banned, not the whole network: %v logged in from it", len(hosts), network, f.addr)
-			return
+			known = f.addr
 		}
+		return !known.IsValid()
+	})
+	if known.IsValid() {
+		e.noticeOnce(NoticeSpared, network.Addr(), "", "%d hosts of %v are banned, not the whole network: %v logged in from it", len(hosts), network, known)
+		return
 	}
 	slices.SortFunc(hosts, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	var list strings.Builder

@@ -72,7 +72,7 @@ type noticeKey struct {
 func New(p Policy) *Engine {
 	e := &Engine{
 		sources:  &table[window]{},
-		friends:  friends{by: map[key]*friend{}},
+		friends:  friends{&table[friend]{}},
 		conns:    newConns(),
 		sessions: newSessions(),
 		names:    newNames(),
@@ -93,11 +93,12 @@ func (e *Engine) SetPolicy(p Policy) {
 	e.findTime, e.within = p.FindTime.String(), p.Distributed.Within.String()
 	if old.IPv4Bits != 0 && (old.IPv4Bits != e.judge.IPv4Bits || old.IPv6Bits != e.judge.IPv6Bits) {
 		e.sources, e.nodes = &table[window]{}, nodes{}
-		friends := e.friends.by
-		e.friends.by = map[key]*friend{}
-		for _, f := range friends {
+		friends := e.friends.table
+		e.friends.table = &table[friend]{}
+		friends.each(func(_ key, f *friend) bool {
 			e.befriend(sshlog.Login{Addr: f.addr, User: f.user}, f.last)
-		}
+			return true
+		})
 	}
 }
 
@@ -204,7 +205,7 @@ func (e *Engine) Forgive(p netip.Prefix, at time.Time) {
 
 // forgetSource empties a source's window.
 func (e *Engine) forgetSource(k key) {
-	if f := e.friends.by[k]; f != nil {
+	if f := e.friends.get(k); f != nil {
 		e.nodes.clear(&f.window)
 	} else if w := e.sources.get(k); w != nil {
 		e.nodes.clear(w)
@@ -435,7 +436,7 @@ func (e *Engine) charge(c *conn, n int, kind sshlog.Kind, ms int64) {
 	}
 	k := e.judge.sourceKey(c.addr)
 	var w *window
-	f := e.friends.by[k]
+	f := e.friends.get(k)
 	if f != nil {
 		w = &f.window
 	} else if w = e.sources.get(k); w == nil {

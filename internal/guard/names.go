@@ -35,25 +35,43 @@ type name struct {
 // many sources agree on.
 type names struct {
 	seed   seed
-	byHash map[uint64]uint16 // index plus 1 in list
+	byHash *table[uint16] // index plus 1 in list
 	list   []name
 	fire   []uint16 // those under attack
 	policy Distributed
 	half   int64
+	many   int // bits set that stand for policy.Sources
+	few    int // and for half of them
 }
 
-func newNames() names { return names{seed: newSeed(), byHash: map[uint64]uint16{}} }
+func newNames() names { return names{seed: newSeed(), byHash: &table[uint16]{}} }
 
 func (ns *names) configure(p Distributed) {
 	ns.policy = p
 	ns.half = max(p.Within.Milliseconds()/2, 1)
+	ns.many, ns.few = bitsFor(p.Sources), bitsFor(max(p.Sources/2, 1))
+}
+
+// bitsFor is how many bits so many sources set, at least.
+func bitsFor(sources int) int {
+	for set := range nameCells {
+		if (&name{set: set}).sources() >= sources {
+			return set
+		}
+	}
+	return nameCells
 }
 
 // at returns a name by the index that attempts hold.
 func (ns *names) at(i uint16) *name { return &ns.list[i-1] }
 
 // find returns the index of a name, 0 where it is not kept.
-func (ns *names) find(hash uint64) uint16 { return ns.byHash[hash] }
+func (ns *names) find(hash uint64) uint16 {
+	if i := ns.byHash.get(key{lo: hash}); i != nil {
+		return *i
+	}
+	return 0
+}
 
 // text is a name as attempts of a time meant it.
 func (ns *names) textAt(i uint16, ms int64) string {
@@ -66,16 +84,17 @@ func (ns *names) textAt(i uint16, ms int64) string {
 
 // note returns the index of a name, which it begins to keep.
 func (ns *names) note(text []byte, hash uint64, ms int64) uint16 {
-	i := ns.byHash[hash]
+	i := ns.find(hash)
 	if i == 0 {
 		if i = ns.place(); i == 0 {
 			return 0
 		}
 		n := ns.at(i)
-		delete(ns.byHash, n.hash)
+		ns.byHash.remove(key{lo: n.hash})
 		*n = name{hash: hash, born: ms, since: ms, gen: ms / ns.half}
 		n.textLen = uint8(copy(n.text[:], text))
-		ns.byHash[hash] = i
+		at, _ := ns.byHash.insert(key{lo: hash})
+		*at = i
 	}
 	n := ns.at(i)
 	n.last = ms
@@ -160,7 +179,7 @@ func (ns *names) add(i uint16, source key, ms int64) bool {
 			n.set++
 		}
 	}
-	if n.underFire || ms-n.since < ns.policy.Lasting.Milliseconds() || n.sources() < ns.policy.Sources || len(ns.fire) >= maxAttacked {
+	if n.underFire || ms-n.since < ns.policy.Lasting.Milliseconds() || n.set < ns.many || len(ns.fire) >= maxAttacked {
 		return false
 	}
 	n.underFire = true
@@ -189,7 +208,7 @@ func (ns *names) attacked(i uint16, ms int64) bool {
 	if !n.underFire {
 		return false
 	}
-	if ns.turn(n, ms); n.sources() >= max(ns.policy.Sources/2, 1) {
+	if ns.turn(n, ms); n.set >= ns.few {
 		return true
 	}
 	ns.calm(i)

@@ -202,9 +202,10 @@ func TestRestartIsEquivalent(t *testing.T) {
 		before := New(p)
 		bans := run(before, log[:kill])
 		var logins []sshlog.Login
-		for _, f := range before.friends.by {
+		before.friends.each(func(_ key, f *friend) bool {
 			logins = append(logins, sshlog.Login{Addr: f.addr, User: f.user, Time: time.UnixMilli(f.last)})
-		}
+			return true
+		})
 		now := start
 		if kill > 0 {
 			now = time.Unix(0, log[kill-1].Time)

@@ -167,24 +167,20 @@ type friend struct {
 // friends are the sources ever seen to log in, by source. Only who logs in can
 // grow them; at the bound the one of a few whose login is longest ago goes.
 type friends struct {
-	by map[key]*friend
+	*table[friend]
 }
 
 func (fs *friends) evict(ns *nodes) {
 	var victim key
 	var oldest *friend
-	seen := 0
-	for k, f := range fs.by {
+	fs.sample(64, func(k key, f *friend) {
 		if oldest == nil || f.last < oldest.last {
 			victim, oldest = k, f
 		}
-		if seen++; seen == 64 {
-			break
-		}
-	}
+	})
 	if oldest != nil {
 		ns.clear(&oldest.window)
-		delete(fs.by, victim)
+		fs.remove(victim)
 	}
 }
 
@@ -192,17 +188,16 @@ func (fs *friends) evict(ns *nodes) {
 // counted against it along.
 func (e *Engine) befriend(l sshlog.Login, ms int64) *friend {
 	k := addrKey(e.judge.source(l.Addr).Addr())
-	f := e.friends.by[k]
+	f := e.friends.get(k)
 	if f == nil {
-		if len(e.friends.by) >= maxLogins {
+		if e.friends.n >= maxLogins {
 			e.friends.evict(&e.nodes)
 		}
-		f = &friend{}
+		f, _ = e.friends.insert(k)
 		if w := e.sources.get(k); w != nil {
 			f.window = *w
 			e.sources.remove(k) // the nodes have moved along
 		}
-		e.friends.by[k] = f
 	}
 	if ms >= f.last {
 		f.last, f.addr, f.user = ms, l.Addr, l.User

@@ -74,7 +74,7 @@ func (e *Engine) Why(a netip.Addr, now time.Time) Why {
 	}
 
 	width, bar, cause := e.judge.find, e.judge.MaxRetry, "max_retry"
-	f := e.friends.by[k]
+	f := e.friends.get(k)
 	w := e.sources.get(k)
 	if f != nil {
 		w = &f.window
@@ -150,7 +150,7 @@ type Stats struct {
 // Stats sums up. It takes time in proportion to the bans.
 func (e *Engine) Stats() Stats {
 	s := Stats{
-		Sources: e.sources.n, Known: len(e.friends.by), Connections: e.conns.n, Names: len(e.names.list),
+		Sources: e.sources.n, Known: e.friends.n, Connections: e.conns.n, Names: len(e.names.list),
 		Attempts: e.stats.Attempts, BansBegun: e.stats.BansBegun, SourcesEvicted: e.stats.SourcesEvicted,
 		ConnectionsEvicted: e.stats.ConnectionsEvicted, NoticesDropped: e.stats.NoticesDropped,
 		Events: map[string]uint64{},

@@ -24,10 +24,10 @@ type Scanner struct {
 
 // NewScanner returns a Scanner of r whose lines dec decodes.
 func NewScanner(r io.Reader, dec *sshlog.Decoder) *Scanner {
-	return &Scanner{r: r, split: newSplitter(), sshd: sshdLines{dec: dec}}
+	return &Scanner{r: r, split: splitter{buf: make([]byte, 2*maxLine)}, sshd: sshdLines{dec: dec}}
 }
 
-// Next returns sshd's lines among the next 256 KiB at most; perhaps none. They
+// Next returns sshd's lines among the next 128 KiB at most; perhaps none. They
 // hold until the next call and are numbered from 1. The error is io.EOF at the
 // end, and then there are no lines.
 func (s *Scanner) Next() ([]sshlog.Line, error) {
