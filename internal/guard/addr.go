@@ -22,10 +22,15 @@ func (a addr) netip() netip.Addr {
 	if !a.known() {
 		return netip.Addr{}
 	}
+	if a.is4() {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(a.lo))
+		return netip.AddrFrom4(b)
+	}
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], a.hi)
 	binary.BigEndian.PutUint64(b[8:], a.lo)
-	return netip.AddrFrom16(b).Unmap()
+	return netip.AddrFrom16(b)
 }
 
 // masked is a with its first bits (of the IPv6 form) alone.

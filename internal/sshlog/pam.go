@@ -7,6 +7,9 @@ import "bytes"
 
 // module reads what follows "pam_": "unix(sshd:auth): text".
 func module(b []byte, ev *Event) bool {
+	if text, ok := cutPrefix(b, "unix(sshd:auth): "); ok { // nearly always
+		return moduleText(text, ev)
+	}
 	open := bytes.IndexByte(b, '(')
 	if open < 0 || open > 40 {
 		return false
@@ -57,11 +60,15 @@ func rhost(b []byte, ev *Event) bool {
 	if !hasPrefix(b, "logname=") {
 		return false
 	}
-	i := index(b, "rhost=")
-	if i < 0 || b[i-1] != ' ' {
-		return false
+	from, usual := cutPrefix(b, "logname= uid=0 euid=0 tty=ssh ruser= rhost=")
+	if !usual {
+		i := index(b, "rhost=")
+		if i < 0 || b[i-1] != ' ' {
+			return false
+		}
+		from = b[i+len("rhost="):]
 	}
-	host, rest := cutToken(b[i+len("rhost="):])
+	host, rest := cutToken(from)
 	ev.Addr, _ = parseAddr(host) // a name where UseDNS is on
 	rest, _ = cutPrefix(rest, " ")
 	rest, _ = cutPrefix(rest, " ")
