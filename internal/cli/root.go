@@ -129,6 +129,7 @@ func newRoot(g *globals) *cobra.Command {
 		explainCommand(g),
 		labCommand(g),
 		configCommand(g),
+		countryCommand(g),
 		versionCommand(g),
 	)
 	return root
