@@ -14,50 +14,65 @@ import (
 
 // Scanner reads a whole log, once, without following it.
 type Scanner struct {
-	r       io.Reader
-	split   splitter
-	sshd    sshdLines
-	dropped int64
-	bytes   int64
-	err     error
+	r     io.Reader
+	split splitter
+	sshd  sshdLines
+	bytes int64
+	err   error
 }
 
 // NewScanner returns a Scanner of r whose lines dec decodes.
 func NewScanner(r io.Reader, dec *sshlog.Decoder) *Scanner {
-	return &Scanner{r: r, split: splitter{buf: make([]byte, 2*maxLine)}, sshd: sshdLines{dec: dec}}
+	return &Scanner{r: r, split: newSplitter(), sshd: sshdLines{dec: dec}}
 }
 
-// Next returns sshd's lines among the next 128 KiB at most; perhaps none. They
-// hold until the next call and are numbered from 1. The error is io.EOF at the
-// end, and then there are no lines.
+// scanBatch is how many lines Next returns at most: few, so that their text is
+// still in the processor's first cache when the caller looks at it.
+const scanBatch = 64
+
+// Next returns the next few of sshd's lines; perhaps none. They hold until the
+// next call and are numbered from 1. The error is io.EOF at the end, and then
+// there are no lines.
 func (s *Scanner) Next() ([]sshlog.Line, error) {
-	if s.err != nil {
-		return nil, s.err
+	s.sshd.lines = s.sshd.lines[:0]
+	for len(s.sshd.lines) < scanBatch {
+		// What was cut off in the middle of a line may name another peer.
+		raw, ok := s.split.next(s.err == io.EOF)
+		if ok {
+			s.sshd.add(raw, s.split.number)
+			continue
+		}
+		if len(s.sshd.lines) > 0 { // reading on would move them
+			break
+		}
+		if s.err != nil {
+			return nil, s.err
+		}
+		s.fill()
+		if s.err == nil {
+			break // the caller may want to stop
+		}
 	}
-	// Not io.ReadFull: where gzip ends too early it has the same error.
-	var n int
-	var err error
-	for p := s.split.free(); len(p) > 0 && err == nil; p = p[n:] {
-		n, err = s.r.Read(p)
+	return s.sshd.lines, nil
+}
+
+// fill reads what the buffer holds. Not by io.ReadFull, which has the same error
+// as a gzip that ends too early.
+func (s *Scanner) fill() {
+	for p := s.split.free(); len(p) > 0 && s.err == nil; {
+		var n int
+		n, s.err = s.r.Read(p)
+		p = p[n:]
 		s.split.used += n
 		s.bytes += int64(n)
 	}
-	s.err = err
-	s.sshd.lines = s.sshd.lines[:0]
-	// What was cut off in the middle of a line may name another peer.
-	read := s.split.cut(err == io.EOF, s.sshd.add)
-	s.dropped += int64(s.split.dropped)
-	if err != nil && read == 0 {
-		return nil, err
-	}
-	return s.sshd.lines, nil
 }
 
 // Read is how many lines were read so far, other programs' included.
 func (s *Scanner) Read() int64 { return s.split.number }
 
 // Dropped is how many of them were too long (over 64 KiB) and not looked at.
-func (s *Scanner) Dropped() int64 { return s.dropped }
+func (s *Scanner) Dropped() int64 { return int64(s.split.dropped) }
 
 // Bytes is how many bytes were read so far, uncompressed.
 func (s *Scanner) Bytes() int64 { return s.bytes }
