@@ -67,7 +67,7 @@ var causeWords = [...]string{attempts: CauseAttempts, distributed: CauseDistribu
 type bans struct {
 	by     []length                  // few
 	leases map[prefixKey]lease.Lease // those of cause other
-	nets   map[prefixKey]net         // by Escalate's prefix
+	nets   *table[net]               // by the first address of Escalate's prefix
 	n      int                       // records
 	grown  int                       // how many records make the next sweep worth it
 }
@@ -88,7 +88,7 @@ type net struct {
 const maxEnded = 1 << 17
 
 func newBans() bans {
-	return bans{leases: map[prefixKey]lease.Lease{}, nets: map[prefixKey]net{}, grown: 1 << 10}
+	return bans{leases: map[prefixKey]lease.Lease{}, nets: &table[net]{}, grown: 1 << 10}
 }
 
 // get is the zero record where there is none.
@@ -228,11 +228,7 @@ func (bs *bans) sweep(ns int64, retain, forget, within time.Duration) {
 			return true
 		})
 	}
-	for k, n := range bs.nets {
-		if ns/1e9-int64(n.last) > int64(within/time.Second) {
-			delete(bs.nets, k)
-		}
-	}
+	bs.nets.prune(func(_ key, n *net) bool { return ns/1e9-int64(n.last) > int64(within/time.Second) })
 	bs.by = slices.DeleteFunc(bs.by, func(l length) bool { return l.n == 0 })
 	bs.grown = max(1<<10, 2*bs.n)
 }
@@ -281,11 +277,13 @@ func (j *judge) network(p netip.Prefix) (netip.Prefix, bool) {
 
 // count notes a ban for the escalation of its network.
 func (bs *bans) countNet(n netip.Prefix, ns int64) uint32 {
-	k := keyOf(n)
-	count := bs.nets[k]
+	k := addrKey(n.Addr())
+	count := bs.nets.get(k)
+	if count == nil {
+		count, _ = bs.nets.insert(k)
+	}
 	count.n++
 	count.last = uint32(max(int64(count.last), ns/1e9))
-	bs.nets[k] = count
 	return count.n
 }
 
@@ -303,10 +301,10 @@ func (e *Engine) escalate(p netip.Prefix, ns int64) {
 	}
 	hosts := e.banned(network, since)
 	if len(hosts) < e.judge.Escalate.Hosts {
-		e.bans.nets[k] = net{n: uint32(len(hosts)), last: uint32(ns / 1e9)}
+		e.bans.nets.get(k.addr).n = uint32(len(hosts))
 		return
 	}
-	delete(e.bans.nets, k) // spared too: as many again before the next look
+	e.bans.nets.remove(k.addr) // spared too: as many again before the next look
 	if _, r, _ := e.bans.cover(addrOf(network.Addr()), ns, false); r.cause == escalation {
 		return
 	}

@@ -211,8 +211,11 @@ func cutTag(b []byte, l *Line) bool {
 			host, rest = nil, b
 		}
 	}
+	if len(rest) < 4 || rest[0] != 's' && rest[0] != 'a' && rest[0] != 'l' {
+		return false
+	}
 	program, after := cutProgram(rest)
-	if program == 0 && len(rest) > 0 && (rest[0] == 'a' || rest[0] == 'l') {
+	if program == 0 && rest[0] != 's' {
 		program, after = cutProgram(cutPriorityWord(rest))
 	}
 	if program == 0 || len(after) == 0 {

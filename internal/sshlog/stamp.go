@@ -296,15 +296,18 @@ func fraction(b []byte) (nanos int64, rest []byte) {
 	if len(b) < 2 || b[0] != '.' && b[0] != ',' || b[1] < '0' || b[1] > '9' {
 		return 0, b
 	}
-	unit := int64(time.Second)
 	b = b[1:]
-	for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
-		unit /= 10
-		nanos += int64(b[0]-'0') * unit
-		b = b[1:]
+	n := 0
+	for ; n < len(b) && b[n] >= '0' && b[n] <= '9'; n++ {
+		if n < len(powers) {
+			nanos += int64(b[n]-'0') * powers[n]
+		}
 	}
-	return nanos, b
+	return nanos, b[n:]
 }
+
+// powers are the digits' places behind the point, in nanoseconds. Never written to.
+var powers = [...]int64{1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1}
 
 // twoDigits reads b[0:2], " 2" being 2, as a number of at most limit.
 func twoDigits(b []byte, limit int) (int, bool) {
