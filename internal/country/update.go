@@ -30,6 +30,8 @@ type Updater struct {
 	every   time.Duration
 	fetcher *fetcher
 	log     *slog.Logger
+
+	embedded func() (*Data, error) // Embedded, but for tests
 }
 
 // NewUpdater makes an updater.
@@ -40,6 +42,8 @@ func NewUpdater(o Options) *Updater {
 		every:   o.Every,
 		fetcher: newFetcher(o.Client, o.AllowHTTP),
 		log:     o.Log,
+
+		embedded: Embedded,
 	}
 	if len(u.source.Files) == 0 {
 		u.source = Registries()
@@ -63,7 +67,7 @@ func (u *Updater) Load() (d *Data, damage error) {
 
 func (u *Updater) load() (*Data, manifest, error) {
 	d, m, damage := u.cache.load()
-	embedded, err := Embedded()
+	embedded, err := u.embedded()
 	if err != nil {
 		panic(err) // it was made at build time, and a test reads all of it
 	}
