@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +32,8 @@ import (
 const (
 	socketGroup  = "sekisho"
 	maxRequest   = 64 << 10 // bytes of a request's body
-	maxConns     = 64       // open connections of commands
+	manyBans     = 10_000
+	maxConns     = 64 // open connections of commands
 	finishWithin = 3 * time.Second
 	// maxSocketPath is sun_path without its final zero, unix(7).
 	maxSocketPath = 107
@@ -271,6 +273,9 @@ func (d *Daemon) control() http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
 			_ = json.NewEncoder(w).Encode(body) // a client that went away
+			if long(body) {
+				debug.FreeOSMemory() // it may be the last such answer for months
+			}
 		})
 	}
 	handle("GET /v1/status", func(r *http.Request, _ peer) (any, error) { return d.Status(r.Context()), nil })
@@ -303,6 +308,17 @@ func (d *Daemon) control() http.Handler {
 		return Reply{OK: true, Text: "reloaded"}, nil
 	})
 	return mux
+}
+
+// long reports whether an answer took memory worth giving back.
+func long(body any) bool {
+	switch b := body.(type) {
+	case []Ban:
+		return len(b) > manyBans
+	case UnbanReply:
+		return len(b.Lifted) > manyBans
+	}
+	return false
 }
 
 func decode(body io.Reader, into any) error {

@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,6 +17,7 @@ import (
 const (
 	enforceChunk = 1000                  // bounds how long the guard waits while many bans are put back
 	leastRest    = 50 * time.Millisecond // between two looks at the kernel
+	failedRest   = time.Second
 	mostRest     = 10 * time.Second
 	everyMinute  = "every minute"
 	endsSoon     = 10 * time.Second // a ban that ends within this is left alone when the kernel is looked at
@@ -75,17 +78,18 @@ func (d *Daemon) enforce(ctx context.Context, prefixes []netip.Prefix) error {
 // lift lifts the bans of prefixes and forgets what was counted of them, in
 // chunks: no attacker waits for his ban while 100,000 others end.
 func (d *Daemon) lift(ctx context.Context, prefixes []netip.Prefix, by string) error {
+	var inKernel, unwritten error
 	for chunk := range slices.Chunk(prefixes, enforceChunk) {
-		if err := d.liftSome(ctx, chunk, by); err != nil {
+		if err := d.liftSome(ctx, chunk, by); err != nil && inKernel == nil {
+			inKernel = fmt.Errorf("lifted, but still in the kernel; trying again: %w", err)
 			d.ask("an unban failed")
-			return fmt.Errorf("lifted, but still in the kernel; trying again: %w", err)
 		}
 		// Written down as it goes: a recorder that cannot write keeps only so many.
-		if err := d.flush(ctx); err != nil {
-			return err
+		if unwritten == nil {
+			unwritten = d.flush(ctx)
 		}
 	}
-	return nil
+	return cmp.Or(inKernel, unwritten)
 }
 
 func (d *Daemon) liftSome(ctx context.Context, prefixes []netip.Prefix, by string) error {
@@ -105,7 +109,10 @@ func (d *Daemon) liftSome(ctx context.Context, prefixes []netip.Prefix, by strin
 	if !d.enforcing {
 		return nil
 	}
-	return d.fw.Unban(ctx, held)
+	if err := d.fw.Unban(ctx, held); !errors.Is(err, firewall.ErrAbsent) {
+		return err
+	}
+	return nil // nothing is in force, and these will not be put back
 }
 
 // liftNever lifts the bans of whom nobody may ban, which a changed configuration
@@ -158,7 +165,7 @@ func (d *Daemon) reconcile(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			d.enforcementFailed(err)
 			d.ask("it failed before")
-			rest = mostRest
+			rest = max(rest, failedRest)
 		}
 		select {
 		case <-ctx.Done():
@@ -169,7 +176,13 @@ func (d *Daemon) reconcile(ctx context.Context) error {
 }
 
 func (d *Daemon) enforcementFailed(err error) {
-	d.log.Error("the kernel does not hold our bans; trying again and again", "error", err)
+	const what = "the kernel does not hold our bans; trying again and again"
+	d.mu.Lock()
+	tell := d.seldom(what)
+	d.mu.Unlock()
+	if tell {
+		d.log.Error(what, "error", err)
+	}
 	d.problem("firewall", "bans are not in force: "+err.Error(), "see the log; another firewall tool or a missing capability (CAP_NET_ADMIN) may be the cause")
 }
 
@@ -308,14 +321,21 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 // mended tells what had to be mended, no more than once in a while of the same.
 func (d *Daemon) mended(what string, args ...any) {
 	d.mu.Lock()
-	quiet := time.Since(d.mendedAt[what]) < reconcileEvery/2
-	if !quiet {
-		d.mendedAt[what] = time.Now()
-	}
+	tell := d.seldom(what)
 	d.mu.Unlock()
-	if !quiet {
+	if tell {
 		d.log.Warn(what, args...)
 	}
+}
+
+// seldom reports whether to tell something again. Called with d.mu held.
+func (d *Daemon) seldom(what string) bool {
+	now := time.Now()
+	if last, ok := d.mendedAt[what]; ok && now.Sub(last) < reconcileEvery/2 {
+		return false
+	}
+	d.mendedAt[what] = now
+	return true
 }
 
 // release takes prefixes out of the kernel that the guard does not hold.

@@ -384,6 +384,31 @@ func TestUnbanAll(t *testing.T) {
 	}
 }
 
+// TestUnbanWithoutTable: somebody has just flushed our table. What is lifted then
+// must not come back with it.
+func TestUnbanWithoutTable(t *testing.T) {
+	f := follow(t, "guard: {mode: normal}\nlog: {source: files, files: [DIR/a]}\n")
+	fake := f.enforceInMemory()
+	f.start(t)
+	fill(t, f.Daemon, 2*enforceChunk)
+	f.Daemon.mu.Lock()
+	f.enforcing = false // nobody repairs while we look
+	f.Daemon.mu.Unlock()
+	fake.Flush(4711, "evil")
+	f.Daemon.mu.Lock()
+	f.enforcing = true
+	f.Daemon.mu.Unlock()
+	if _, err := f.Unban(t.Context(), UnbanRequest{All: true}, "root"); err != nil {
+		t.Error(err)
+	}
+	if err := f.compare(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := fake.Bans(t.Context(), func(b firewall.Ban) error { return fmt.Errorf("%v came back", b.Prefix) }); err != nil {
+		t.Error(err)
+	}
+}
+
 // fill puts very many bans in force and waits until they are written down.
 func fill(t testing.TB, d *Daemon, bans int) {
 	t.Helper()

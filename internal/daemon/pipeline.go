@@ -159,7 +159,10 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time) {
 	if len(d.tally.bans) > 0 {
 		if d.enforcing {
 			if err := d.fw.Ban(ctx, kernelBans(d.tally.bans, time.Now())); err != nil {
-				d.log.Error("bans did not get into the kernel; trying again", "bans", len(d.tally.bans), "error", err)
+				const what = "bans did not get into the kernel; trying again"
+				if d.seldom(what) {
+					d.log.Error(what, "bans", len(d.tally.bans), "error", err)
+				}
 				d.ask("a ban failed")
 			}
 		}
