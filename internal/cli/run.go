@@ -17,7 +17,7 @@ import (
 )
 
 func runCommand(g *globals) *cobra.Command {
-	var debug, jsonLog bool
+	var verbose, jsonLog bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Guard this host, in the foreground",
@@ -25,6 +25,9 @@ func runCommand(g *globals) *cobra.Command {
 			"SIGHUP or `sekisho reload` reads the configuration again.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(gcPercent)
+			}
 			out := newLogWriter(g.stderr)
 			defer out.close()
 			d := daemon.New(daemon.Options{
@@ -34,7 +37,7 @@ func runCommand(g *globals) *cobra.Command {
 				Socket:     g.socket,
 				Version:    version,
 				Stdin:      g.stdin,
-				Logger:     logger(out, debug, jsonLog),
+				Logger:     logger(out, verbose, jsonLog),
 			})
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
@@ -65,23 +68,15 @@ func runCommand(g *globals) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
+	cmd.Flags().BoolVar(&verbose, "debug", false, "log more")
 	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
 	return cmd
 }
 
-// Above these the garbage is collected more often: what lives stays far below.
-const (
-	runMemory     = 110 << 20 // a million hostile sources, 100,000 bans
-	explainMemory = 24 << 20
-)
-
-// softMemoryLimit sets Go's memory limit, where the environment does not.
-func softMemoryLimit(bytes int64) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(bytes)
-	}
-}
+// gcPercent is how much garbage there may be beside what lives, in percent: a
+// million hostile sources are 85 MB, and Go's own 100 would double that. It is
+// no memory limit: near one, a guard with more to remember would only collect.
+const gcPercent = 20
 
 // load reads the configuration; without a file at the default place the
 // defaults hold. A wrong file is a usage error.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sekisho/internal/sshlog"
 )
 
@@ -50,6 +52,7 @@ type fileSource struct {
 	pos     Position
 	live    bool
 	started bool          // the plan was made
+	ended   bool          // the last read reached the end of the file
 	look    bool          // names may have changed: look at the path again
 	told    string        // the last trouble that was reported
 	zone    time.Duration // added to the log's times
@@ -109,8 +112,12 @@ func (s *fileSource) Next(ctx context.Context) (Batch, error) {
 		if err := ctx.Err(); err != nil {
 			return Batch{}, err
 		}
-		if b, ok := s.readOn(); ok {
-			return b, nil
+		// Where the last read took less than there was room for, an event is due
+		// for whatever was written since.
+		if !s.ended || s.look {
+			if b, ok := s.readOn(); ok {
+				return b, nil
+			}
 		}
 		if s.look {
 			s.look = false
@@ -124,6 +131,7 @@ func (s *fileSource) Next(ctx context.Context) (Batch, error) {
 			}
 		}
 		s.live = s.started
+		s.ended = false
 		named, err := s.wait(ctx)
 		if err != nil {
 			return Batch{}, err
@@ -196,6 +204,7 @@ func (s *fileSource) readOn() (Batch, bool) {
 		}
 		s.split.used += n
 		g.off += int64(n)
+		s.ended = n < len(free) && s.watch != nil && g.end < 0 && len(s.plan) == 0
 		over := n == 0 && (err != nil || len(free) == 0)
 		leaving := over && (len(s.plan) > 0 || g.end >= 0)
 		b := s.batch(leaving)
@@ -504,7 +513,24 @@ func (g *segment) readMore(p []byte) (int, error) {
 	if g.gz != nil {
 		return g.gz.Read(p)
 	}
-	return g.file.ReadAt(p, g.off)
+	return readAt(g.file, p, g.off)
+}
+
+// readAt reads once: what is there, up to p's length. os.File.ReadAt would ask
+// a second time, to find the end.
+func readAt(f *os.File, p []byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pread(int(f.Fd()), p, off)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return 0, fmt.Errorf("read log %s: %w", f.Name(), err)
+		case n == 0 && len(p) > 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
 }
 
 // changed reports whether the file is not what it was, after n bytes were read.
@@ -516,7 +542,7 @@ func (g *segment) changed(n int) bool {
 	}
 	var buf [fingerprintSize]byte
 	known := min(len(g.head), int(min(g.off, fingerprintSize)))
-	if m, _ := g.file.ReadAt(buf[:known], 0); m < known || !bytes.Equal(buf[:known], g.head[:known]) {
+	if m, _ := readAt(g.file, buf[:known], 0); m < known || !bytes.Equal(buf[:known], g.head[:known]) {
 		return true
 	}
 	if n > 0 {

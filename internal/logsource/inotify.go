@@ -25,6 +25,7 @@ type watcher struct {
 	file *os.File
 	fd   int
 	wds  map[int]bool
+	due  time.Time // of the deadline that is set; setting one costs more than an event
 	buf  [4096]byte
 }
 
@@ -60,12 +61,15 @@ func (w *watcher) set(files, dirs []string) {
 	}
 }
 
-// wait returns after an event or the time. named is true if something
+// wait returns after an event, or when d has passed since it last did so. named is true if something
 // happened to a name that begins with prefix or to a watched file's own name,
 // not just to a file's content; and after the time.
 func (w *watcher) wait(ctx context.Context, d time.Duration, prefix string) (named bool, err error) {
-	if err := w.file.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return true, fmt.Errorf("inotify: %w", err)
+	if now := time.Now(); !now.Before(w.due) {
+		w.due = now.Add(d)
+		if err := w.file.SetReadDeadline(w.due); err != nil {
+			return true, fmt.Errorf("inotify: %w", err)
+		}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -75,6 +79,7 @@ func (w *watcher) wait(ctx context.Context, d time.Duration, prefix string) (nam
 		case ctx.Err() != nil:
 			return true, ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.due = time.Time{}
 			return true, nil
 		case err != nil:
 			return true, fmt.Errorf("inotify: %w", err)
