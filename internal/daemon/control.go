@@ -40,6 +40,7 @@ const (
 	// longest is the longest ban with an end: times are kept in nanoseconds.
 	longest      = 100 * 365 * 24 * time.Hour
 	persistWait  = 3 * time.Second
+	hopeless     = 300 * time.Millisecond // the same while nothing can be written
 	earlierLimit = 20
 )
 
@@ -503,14 +504,22 @@ func (d *Daemon) Unban(ctx context.Context, q UnbanRequest, who string) (UnbanRe
 	return reply, err
 }
 
-// flush waits until everything so far is written down.
+// flush waits until everything so far is written down; not for long where that
+// has been hopeless for a while.
 func (d *Daemon) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, persistWait)
+	patience := persistWait
+	if d.rec.Degraded() != nil {
+		patience = hopeless
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	d.mu.Lock()
 	d.handOver()
 	d.mu.Unlock()
 	if err := d.rec.Flush(ctx); err != nil {
+		if why := d.rec.Degraded(); why != nil {
+			err = why
+		}
 		return refuse(http.StatusInsufficientStorage, "it is in force; free disk space or mend the state directory", "done, but not written down yet: %w", err)
 	}
 	return nil

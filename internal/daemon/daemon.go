@@ -132,11 +132,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		d.log.Error("the state cannot be opened; protection goes on from memory and the kernel", "error", err)
 	}
-	adopt := err != nil || report.SetAside != ""
+	readable, adopt := err == nil, err != nil || report.SetAside != ""
 	defer st.Close()
 	d.store = st
 	if report.SetAside != "" {
-		d.log.Error("the state file was damaged: it was set aside and a new one begun; bans are taken over from the kernel", "set_aside", report.SetAside)
 		d.problem("state", "the state file was damaged and set aside as "+report.SetAside, "look at it or delete it; history and counts begin anew")
 	}
 	defer func() {
@@ -152,9 +151,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	} else {
 		d.log.Warn("dry run: guard.enforce is no, nothing is dropped")
 	}
-	if err := d.openEngine(ctx, adopt); err != nil {
-		return err
-	}
+	d.openEngine(ctx, readable, adopt)
 	d.rec = store.NewRecorder(st, store.RecorderOptions{Logger: d.log, Live: d.liveBans})
 	d.gauges()
 
@@ -199,7 +196,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer d.reloading.Unlock()
 	d.closeSources()
 	d.moveMetrics(netip.AddrPort{}, nil)
-	flushing, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+	patience := shutdownWithin
+	if d.rec.Degraded() != nil {
+		patience = hopeless
+	}
+	flushing, done := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer done()
 	d.mu.Lock()
 	d.handOver()
@@ -209,7 +210,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	stopRecording()
 	<-recorded
-	if errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
 		d.log.Info("stopped; bans stay in the kernel and end there by themselves")
 		return nil
 	}
@@ -272,19 +273,40 @@ func firewallState(cfg *config.Config) firewall.State {
 	return firewall.State{Ports: cfg.SSH.Ports, SSHOnly: cfg.Guard.Drop == config.DropSSH}
 }
 
-// openEngine fills the guard with what the store remembers; where there is no
-// memory the kernel's bans are adopted, so that nothing already banned is
-// forgotten.
-func (d *Daemon) openEngine(ctx context.Context, adopt bool) error {
+// openEngine fills the guard with what the store remembers, where that can be
+// read; where there is no memory the kernel's bans are adopted, so that nothing
+// already banned is forgotten.
+func (d *Daemon) openEngine(ctx context.Context, readable, adopt bool) {
 	d.own = ownAddresses()
 	d.engine = guard.New(d.policy(d.cfg))
 	now := time.Now()
+	adopt = readable && !d.remember(ctx, now) || adopt
+	if adopt && d.enforcing {
+		d.adoptKernel(ctx, now)
+	}
+	if readable {
+		err := d.store.Unbans(ctx, now.Add(-d.cfg.Guard.FindTime-time.Hour), func(u store.Unban) error {
+			d.engine.Forgive(u.Prefix, u.At)
+			return nil
+		})
+		if err != nil {
+			d.log.Error("earlier unbans cannot be read", "error", err)
+		}
+	}
+	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool { // called with d.mu held
+		alive, err := conntrack.Alive(ctx, peer, d.cfg.SSH.Ports)
+		return err != nil || alive // when in doubt, somebody is logged in there
+	})
+}
+
+// remember fills the guard from the store; whole is false where bans are missing.
+func (d *Daemon) remember(ctx context.Context, now time.Time) (whole bool) {
 	var bans []lease.Lease
 	err := d.store.LiveBans(ctx, now, func(l lease.Lease) error { bans = append(bans, l); return nil })
 	if err != nil {
 		d.log.Error("the store's bans cannot be read; taking over the kernel's", "error", err)
-		adopt = true
 	}
+	whole = err == nil
 	var history []lease.History
 	if err := d.store.History(ctx, now.Add(-d.cfg.Guard.Growth.Forget), func(h lease.History) error { history = append(history, h); return nil }); err != nil {
 		d.log.Error("the history of bans cannot be read; ban times begin at the first step", "error", err)
@@ -294,21 +316,7 @@ func (d *Daemon) openEngine(ctx context.Context, adopt bool) error {
 		d.log.Error("earlier logins cannot be read; nobody is known yet", "error", err)
 	}
 	d.engine.Adopt(bans, history, logins)
-	if adopt && d.enforcing {
-		d.adoptKernel(ctx, now)
-	}
-	err = d.store.Unbans(ctx, now.Add(-d.cfg.Guard.FindTime-time.Hour), func(u store.Unban) error {
-		d.engine.Forgive(u.Prefix, u.At)
-		return nil
-	})
-	if err != nil {
-		d.log.Error("earlier unbans cannot be read", "error", err)
-	}
-	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool { // called with d.mu held
-		alive, err := conntrack.Alive(ctx, peer, d.cfg.SSH.Ports)
-		return err != nil || alive // when in doubt, somebody is logged in there
-	})
-	return nil
+	return whole
 }
 
 // adoptKernel takes the kernel's bans over into the guard and the store.
