@@ -3,7 +3,6 @@ package logsource
 import (
 	"bufio"
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -89,10 +88,11 @@ type Log struct {
 // OpenLog opens a log file; gzip is told by its first bytes, not by its name. It
 // also takes a pipe, as a shell's <(...) is one, and waits for its writer.
 func OpenLog(path string) (*Log, error) {
-	f, err := openRegular(path)
-	if errors.Is(err, errNotRegular) {
-		return openStream(path, err)
+	// A pipe is opened once: its writer would lose us between two times.
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() && !fi.IsDir() {
+		return openStream(path)
 	}
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +115,7 @@ func OpenLog(path string) (*Log, error) {
 	return l, nil
 }
 
-func openStream(path string, notRegular error) (*Log, error) {
-	fi, err := os.Stat(path)
-	if err != nil || fi.IsDir() {
-		return nil, notRegular
-	}
+func openStream(path string) (*Log, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
