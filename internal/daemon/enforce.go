@@ -177,10 +177,7 @@ func (d *Daemon) reconcile(ctx context.Context) error {
 
 func (d *Daemon) enforcementFailed(err error) {
 	const what = "the kernel does not hold our bans; trying again and again"
-	d.mu.Lock()
-	tell := d.seldom(what)
-	d.mu.Unlock()
-	if tell {
+	if d.rarely(what) {
 		d.log.Error(what, "error", err)
 	}
 	d.problem("firewall", "bans are not in force: "+err.Error(), "see the log; another firewall tool or a missing capability (CAP_NET_ADMIN) may be the cause")
@@ -266,7 +263,9 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 		return err
 	}
 	if len(missing) > 0 {
-		d.mended("our rules are not whole; putting them back", "why", why, "missing", missing)
+		if d.rarely("rules") {
+			d.log.Warn("our rules are not whole; putting them back", "why", why, "missing", missing)
+		}
 		if err := fw.Ensure(ctx, state); err != nil {
 			return err
 		}
@@ -303,13 +302,17 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 	})
 	d.mu.Unlock()
 	if lost := expected - held; lost > 0 {
-		d.mended("bans were missing in the kernel; putting them back", "why", why, "bans", lost)
+		if d.rarely("missing bans") {
+			d.log.Warn("bans were missing in the kernel; putting them back", "why", why, "bans", lost)
+		}
 		if err := d.enforceAll(ctx); err != nil {
 			return err
 		}
 	}
 	if len(foreign) > 0 {
-		d.mended("bans in the kernel that the guard does not hold; taking them out", "bans", len(foreign), "first", foreign[:min(10, len(foreign))])
+		if d.rarely("foreign bans") {
+			d.log.Warn("bans in the kernel that the guard does not hold; taking them out", "bans", len(foreign), "first", foreign[:min(10, len(foreign))])
+		}
 		if err := d.release(ctx, foreign); err != nil {
 			return err
 		}
@@ -318,14 +321,11 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 	return nil
 }
 
-// mended tells what had to be mended, no more than once in a while of the same.
-func (d *Daemon) mended(what string, args ...any) {
+// rarely is seldom, for who does not hold d.mu.
+func (d *Daemon) rarely(what string) bool {
 	d.mu.Lock()
-	tell := d.seldom(what)
-	d.mu.Unlock()
-	if tell {
-		d.log.Warn(what, args...)
-	}
+	defer d.mu.Unlock()
+	return d.seldom(what)
 }
 
 // seldom reports whether to tell something again. Called with d.mu held.

@@ -169,7 +169,7 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time) {
 		d.metrics.banned(d.tally.bans, read, written)
 		d.cutLater(d.tally.bans)
 		for _, l := range d.tally.bans {
-			d.log.Info(d.banWord(), "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason)
+			d.log.Info("ban", "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason, "enforced", d.enforcing)
 		}
 	}
 	for _, n := range d.tally.notices {
@@ -229,7 +229,7 @@ func (d *Daemon) notice(n guard.Notice) {
 		return // of course: this is a dry run
 	}
 	d.metrics.notice(n.Kind)
-	d.log.Warn(noticeWords[n.Kind], "addr", n.Addr, "user", n.User, "what", n.Text)
+	d.log.Warn("notice", "kind", n.Kind, "addr", n.Addr, "user", n.User, "what", n.Text, "meaning", noticeWords[n.Kind])
 }
 
 // noticeWords are what the notices' kinds mean to somebody woken up by them.
@@ -238,14 +238,6 @@ var noticeWords = map[string]string{
 	guard.NoticeSpared:      "an attacker was spared",
 	guard.NoticeDistributed: "a distributed attack has begun",
 	guard.NoticeIneffective: "a banned source still reaches sshd",
-}
-
-// banWord tells a ban from one that is only told.
-func (d *Daemon) banWord() string {
-	if d.enforcing {
-		return "ban"
-	}
-	return "would ban (dry run)"
 }
 
 // until is the end of a ban for the log.
