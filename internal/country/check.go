@@ -85,9 +85,9 @@ func compare(name string, before, after prefixset.Set, embedded bool) error {
 	case rangesAfter == 0:
 		return refused("%s: there is no address in it", name)
 	case rangesAfter < minRanges && rangesAfter < rangesBefore:
-		return refused("%s: it has %d ranges only, where there were %d", name, rangesAfter, rangesBefore)
+		return refused("%s: too few ranges (%d, before %d)", name, rangesAfter, rangesBefore)
 	case v4After < minAddresses && v4After < v4Before:
-		return refused("%s: it has %d IPv4 addresses only, where there were %d", name, v4After, v4Before)
+		return refused("%s: too few IPv4 addresses (%d, before %d)", name, v4After, v4Before)
 	}
 	if err := bounded(name, "IPv4 addresses", v4Before, v4After, false); err != nil {
 		return err
@@ -101,9 +101,9 @@ func bounded(name, what string, before, after uint64, mayGrow bool) error {
 	}
 	switch change := float64(after)/float64(before) - 1; {
 	case change < -maxShrink:
-		return refused("%s: %.0f %% fewer %s than before (%d, now %d); at most %.0f %% are believed", name, -change*100, what, before, after, maxShrink*100)
+		return refused("%s: %.0f %% fewer %s (%d, before %d); at most %.0f %% are believed", name, -change*100, what, after, before, maxShrink*100)
 	case change > maxGrowth && !mayGrow:
-		return refused("%s: %.0f %% more %s than before (%d, now %d); at most %.0f %% are believed", name, change*100, what, before, after, maxGrowth*100)
+		return refused("%s: %.0f %% more %s (%d, before %d); at most %.0f %% are believed", name, change*100, what, after, before, maxGrowth*100)
 	}
 	return nil
 }

@@ -133,15 +133,15 @@ func (f *fetcher) file(ctx context.Context, want Format, file File, seen map[str
 func (f *fetcher) mirror(ctx context.Context, want Format, address string, checksum bool, seen validator) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fileTime, fmt.Errorf("not done within %s", fileTime))
 	defer cancel()
-	body, res, err := f.open(ctx, address, seen)
+	res, err := f.open(ctx, address, seen)
 	if err != nil {
 		return answer{}, err
 	}
-	defer body.Close()
+	defer res.Body.Close()
 	if res.StatusCode == http.StatusNotModified {
 		return answer{unchanged: true, url: address, seen: seen}, nil
 	}
-	limited := &limitedReader{r: body, left: maxDownload, sum: md5.New()}
+	limited := &limitedReader{r: res.Body, left: maxDownload, sum: md5.New()}
 	entries := new(Builder)
 	info, err := entries.Read(limited)
 	if err == nil && limited.err == nil {
@@ -172,21 +172,21 @@ func (f *fetcher) mirror(ctx context.Context, want Format, address string, check
 	}, nil
 }
 
-// open asks for an address. The body is never nil; it ends the request when no
-// byte has come for idleTime.
-func (f *fetcher) open(ctx context.Context, address string, seen validator) (io.ReadCloser, *http.Response, error) {
+// open asks for an address. The answer is a file, or that it is as it was seen;
+// its body ends when no byte has come for idleTime.
+func (f *fetcher) open(ctx context.Context, address string, seen validator) (*http.Response, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, nil, errors.New("it is not a URL")
+		return nil, errors.New("it is not a URL")
 	}
 	if err := f.allowed(u); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		cancel(nil)
-		return nil, nil, err
+		return nil, err
 	}
 	req.Header.Set("User-Agent", "sekisho")
 	if seen.ETag != "" {
@@ -207,16 +207,15 @@ func (f *fetcher) open(ctx context.Context, address string, seen validator) (io.
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // the address is told anyway
 		}
-		return nil, nil, err
+		return nil, err
 	}
-	body := &idleBody{ctx: ctx, body: res.Body, idle: idle, cancel: cancel}
+	res.Body = &idleBody{ctx: ctx, body: res.Body, idle: idle, cancel: cancel}
 	asked := seen != validator{}
-	switch {
-	case res.StatusCode == http.StatusOK, res.StatusCode == http.StatusNotModified && asked:
-		return body, res, nil
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNotModified && asked {
+		return res, nil
 	}
-	body.Close()
-	return nil, nil, &statusError{res.StatusCode}
+	res.Body.Close()
+	return nil, &statusError{res.StatusCode}
 }
 
 // statusError is an answer that is no file.
@@ -279,15 +278,15 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 // verify holds a file to the checksum beside it, where there is one. MD5 is what
 // the registries offer; against forgery it is TLS that helps.
 func (f *fetcher) verify(ctx context.Context, address string, sum []byte) error {
-	body, _, err := f.open(ctx, address+".md5", validator{})
+	res, err := f.open(ctx, address+".md5", validator{})
 	if status, ok := errors.AsType[*statusError](err); ok && (status.code == http.StatusNotFound || status.code == http.StatusGone || status.code == http.StatusForbidden) {
 		return nil // not offered
 	}
 	if err != nil {
 		return fmt.Errorf("its checksum: %w", err)
 	}
-	defer body.Close()
-	text, err := io.ReadAll(io.LimitReader(body, 4<<10))
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
 	if err != nil {
 		return fmt.Errorf("its checksum: %w", err)
 	}

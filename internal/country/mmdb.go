@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"sekisho/internal/printable"
 )
 
 // readMMDB reads the format MMDB.
@@ -22,14 +24,14 @@ func (b *Builder) readMMDB(in io.Reader) (Info, error) {
 	}
 	db, err := maxminddb.OpenBytes(content)
 	if err != nil {
-		return Info{}, fmt.Errorf("read MMDB: %w", err)
+		return Info{}, mmdbError(err)
 	}
 	defer db.Close()
 	info := Info{Format: MMDB, Time: db.Metadata.BuildTime().UTC()}
 	codes := make(map[uintptr]Code) // records are shared by many networks; a zero Code: nobody's
 	for result := range db.Networks() {
 		if err := result.Err(); err != nil {
-			return Info{}, fmt.Errorf("read MMDB: %w", err)
+			return Info{}, mmdbError(err)
 		}
 		code, seen := codes[result.Offset()]
 		if !seen {
@@ -37,7 +39,7 @@ func (b *Builder) readMMDB(in io.Reader) (Info, error) {
 				return Info{}, fmt.Errorf("more than %d records", maxEntries)
 			}
 			if code, err = recordCode(result); err != nil {
-				return Info{}, fmt.Errorf("read MMDB: %s: %w", result.Prefix(), err)
+				return Info{}, mmdbError(err)
 			}
 			codes[result.Offset()] = code
 		}
@@ -53,6 +55,15 @@ func (b *Builder) readMMDB(in io.Reader) (Info, error) {
 		info.Entries++
 	}
 	return info, nil
+}
+
+// mmdbError makes the library's error fit to be told: it quotes the file.
+func mmdbError(err error) error {
+	text := printable.Text(err.Error())
+	if len(text) > 200 {
+		text = text[:200] + "..."
+	}
+	return fmt.Errorf("read MMDB: %s", text)
 }
 
 // recordCode is the country of a record, wherever its maker puts it.

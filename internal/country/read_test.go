@@ -206,7 +206,7 @@ func TestReadBomb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := bytes.Repeat([]byte("#\n"), 1<<20)
+	line := bytes.Repeat([]byte("#"+strings.Repeat(" ", 1000)+"\n"), 1<<10)
 	for range maxPlain/len(line) + 1 {
 		w.Write(line)
 	}

@@ -148,10 +148,11 @@ func (u *Updater) Import(name string, needs Needs, files ...io.Reader) (*Data, e
 	for i, f := range files {
 		info, err := all.Read(f)
 		if err != nil {
-			if len(files) > 1 {
-				err = fmt.Errorf("file %d: %w", i+1, err)
+			where := fmt.Sprintf("file %d", i+1)
+			if named, ok := f.(interface{ Name() string }); ok {
+				where = named.Name()
 			}
-			return last, err
+			return last, fmt.Errorf("%s: %w", where, err)
 		}
 		infos = append(infos, info)
 	}

@@ -164,8 +164,8 @@ func TestUpdateRefuses(t *testing.T) {
 	}{
 		{"a web page", text("<html>log in to the hotel's network</html>\n"), Needs{}, "web page"},
 		{"empty", text(""), Needs{}, "empty"},
-		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 503) }, Needs{}, "503"},
-		{"not modified, unasked", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, Needs{}, "304"},
+		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }, Needs{}, "503"},
+		{"not modified, unasked", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) }, Needs{}, "304"},
 		{"an endless stream", endless, Needs{}, "larger than 64 MiB"},
 		{"an endless line", func(w http.ResponseWriter, _ *http.Request) {
 			for {
@@ -179,7 +179,7 @@ func TestUpdateRefuses(t *testing.T) {
 			io.WriteString(w, good)
 		}, Needs{}, "cut off"},
 		{"gzip cut off", text(zipped(good)[:2000]), Needs{}, "cut off"},
-		{"one line", text("1.0.0.0,1.0.0.255,JP\n"), Needs{}, "1 ranges only"},
+		{"one line", text("1.0.0.0,1.0.0.255,JP\n"), Needs{}, "too few ranges (1, before"},
 		{"a half", text(good[:len(good)/2+strings.Index(good[len(good)/2:], "\n")+1]), Needs{}, "fewer IPv4 addresses"},
 		{"a country is missing", text(strings.ReplaceAll(good, ",JP\n", ",KR\n")), Needs{Allow: []Code{code("JP")}}, "JP: there is no address"},
 		{"a country has doubled", text(strings.ReplaceAll(good, ",JP\n", ",KR\n")), Needs{Deny: []Code{code("KR")}}, "KR: 228 % more IPv4"},
@@ -227,7 +227,7 @@ func TestMirrors(t *testing.T) {
 		"/none":        text(good),
 		"/none.md5":    text("<html>"),
 		"/failing":     text(good),
-		"/failing.md5": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"/failing.md5": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"/away":        http.RedirectHandler("http://example.com/", http.StatusFound).ServeHTTP,
 		"/round":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/round", http.StatusFound) },
 		"/on":          func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/good", http.StatusFound) },

@@ -43,7 +43,7 @@ func generate(day, out string, files []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		fmt.Printf("%s: %d entries, %d without a country\n", name, info.Entries, info.Skipped)
+		fmt.Fprintf(os.Stderr, "%s: %d entries, %d without a country\n", name, info.Entries, info.Skipped)
 	}
 	table, err := b.Table()
 	if err != nil {
@@ -70,6 +70,6 @@ func generate(day, out string, files []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d bytes\n", len(data))
+	fmt.Fprintf(os.Stderr, "%d bytes\n", len(data))
 	return os.WriteFile(out, data, 0o644)
 }
