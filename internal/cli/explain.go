@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -74,6 +75,7 @@ type explain struct {
 }
 
 func (e *explain) run(ctx context.Context) error {
+	collectLate()
 	in, progress, reference, err := e.open()
 	if err != nil {
 		return err
@@ -117,6 +119,17 @@ func (e *explain) run(ctx context.Context) error {
 	}
 	e.summary.report(newUI(e.g), scanner.Read(), scanner.Dropped())
 	return broken
+}
+
+// collectLate has the garbage collected seldom: what lives is small, and what
+// is collected is mostly the same again. The limit holds for any log; beyond it
+// explain only gets slower.
+func collectLate() {
+	const percent, limit = 400, 24 << 20
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
 }
 
 // open opens the log: its reader, how to see the progress, and the newest time
