@@ -98,7 +98,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/sekisho.service > $(DESTDIR)$(UNITDIR)/sekisho.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/sekisho.service
 	install -D -m 0644 contrib/systemd/sekisho.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf
-	install -m 0644 README.md README.ja.md LICENSE $(DESTDIR)$(SHARE)/doc/sekisho
+	install -m 0644 README.md README.ja.md LICENSE NOTICE $(DESTDIR)$(SHARE)/doc/sekisho
 	install -m 0644 contrib/sekisho.yaml $(DESTDIR)$(SHARE)/doc/sekisho/sekisho.yaml
 	[ -e $(DESTDIR)$(ETCDIR)/sekisho.yaml ] || install -m 0640 contrib/sekisho.yaml $(DESTDIR)$(ETCDIR)/sekisho.yaml
 	install -d -m 0755 $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions $(DESTDIR)$(SHARE)/fish/vendor_completions.d
