@@ -125,7 +125,7 @@ func describe(o *options) []string {
 	var name unix.Utsname
 	kernel := "unknown"
 	if unix.Uname(&name) == nil {
-		kernel = unix.ByteSliceToString(name.Release[:])
+		kernel, _, _ = strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // what follows is the build's name
 	}
 	model := ""
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -17,6 +17,7 @@ func PolicyOf(cfg *config.Config) guard.Policy {
 	}
 	p := guard.DefaultPolicy()
 	p.Mode = mode
+	p.DryRun = !g.Enforce
 	p.MaxRetry, p.FindTime, p.BanTime = g.MaxRetry, g.FindTime, g.BanTime
 	p.Growth = guard.Growth(g.Growth)
 	p.IPv4Bits, p.IPv6Bits = g.Prefix.IPv4, g.Prefix.IPv6
