@@ -3,6 +3,7 @@ package logsource
 import (
 	"bufio"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +19,7 @@ type Scanner struct {
 	sshd  sshdLines
 	bytes int64
 	err   error
+	ended bool // err is io.EOF
 }
 
 // NewScanner returns a Scanner of r whose lines dec decodes.
@@ -36,7 +38,7 @@ func (s *Scanner) Next() ([]sshlog.Line, error) {
 	s.sshd.lines = s.sshd.lines[:0]
 	for len(s.sshd.lines) < scanBatch {
 		// What was cut off in the middle of a line may name another peer.
-		raw, ok := s.split.next(s.err == io.EOF)
+		raw, ok := s.split.next(s.ended)
 		if ok {
 			s.sshd.add(raw, s.split.number)
 			continue
@@ -65,6 +67,7 @@ func (s *Scanner) fill() {
 		s.split.used += n
 		s.bytes += int64(n)
 	}
+	s.ended = errors.Is(s.err, io.EOF)
 }
 
 // Read is how many lines were read so far, other programs' included.
