@@ -44,6 +44,7 @@ func explainCommand(g *globals) *cobra.Command {
 			}
 			e.policy = daemon.PolicyOf(cfg)
 			e.policy.DryRun = true
+			e.policy.MaxSources = min(e.policy.MaxSources, explainSources)
 			if mode != "" {
 				if e.policy.Mode, err = guard.ParseMode(mode); err != nil {
 					return &exitError{exitUsage, withHint(err, "for example --mode normal")}
@@ -121,11 +122,16 @@ func (e *explain) run(ctx context.Context) error {
 	return broken
 }
 
+// explainSources bounds the sources that explain remembers at a time: any log is
+// read in little memory, and only one with more sources than these within the
+// hour could be judged otherwise by the daemon.
+const explainSources = 200_000
+
 // collectLate has the garbage collected seldom: what lives is small, and what
 // is collected is mostly the same again. The limit holds for any log; beyond it
 // explain only gets slower.
 func collectLate() {
-	const percent, limit = 400, 24 << 20
+	const percent, limit = 400, 32 << 20
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(limit)

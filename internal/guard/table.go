@@ -204,10 +204,16 @@ func (t *table[V]) prune(done func(key, *V) bool) {
 	}
 }
 
-// sample calls f with up to n entries taken by chance.
+// sample calls f with up to n entries taken by chance: those of neighbouring
+// slots, which their hashes have brought together.
 func (t *table[V]) sample(n int, f func(key, *V)) {
-	for tries := 0; t.n > 0 && n > 0 && tries < 64*n; tries++ {
-		if s := t.slots[rand.IntN(len(t.slots))]; s != 0 {
+	n = min(n, t.n)
+	if n == 0 {
+		return
+	}
+	mask := len(t.slots) - 1
+	for slot := rand.IntN(len(t.slots)); n > 0; slot = (slot + 1) & mask {
+		if s := t.slots[slot]; s != 0 {
 			e := t.at(uint32(s) - 1)
 			f(e.key, &e.val)
 			n--
