@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,9 +24,6 @@ func runCommand(g *globals) *cobra.Command {
 			"SIGHUP or `sekisho reload` reads the configuration again.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
-			}
 			out := newLogWriter(g.stderr)
 			defer out.close()
 			d := daemon.New(daemon.Options{
@@ -72,11 +68,6 @@ func runCommand(g *globals) *cobra.Command {
 	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
 	return cmd
 }
-
-// gcPercent is how much garbage there may be beside what lives, in percent: a
-// million hostile sources are 85 MB, and Go's own 100 would double that. It is
-// no memory limit: near one, a guard with more to remember would only collect.
-const gcPercent = 20
 
 // load reads the configuration; without a file at the default place the
 // defaults hold. A wrong file is a usage error.

@@ -443,11 +443,13 @@ func (d *Daemon) tick(ctx context.Context) error {
 	defer own.Stop()
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
+	var garbage collector
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticks.C:
+			garbage.tune()
 			d.mu.Lock()
 			if now.Sub(d.backlog) >= backlogRest { // else the log's time has not come to ours yet
 				d.engine.Advance(now, &d.out)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -17,13 +18,14 @@ const (
 	dirEvents  = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_MOVE_SELF | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 )
 
-// watcher waits for changes of a few files and directories by inotify. It
-// blocks its thread in poll(2): through the runtime's poller each line of a busy
-// log would wake two threads more.
+// watcher waits for changes of a few files and directories by inotify. Its
+// file is read through the runtime's poller: no thread, and microseconds from
+// a write to the wake-up.
 type watcher struct {
+	file *os.File
 	fd   int
-	stop int // an eventfd: written to, it ends a wait
 	wds  map[int]bool
+	due  time.Time // of the deadline that is set; setting one costs more than an event
 	buf  [4096]byte
 }
 
@@ -32,17 +34,10 @@ func newWatcher() (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	return &watcher{fd: fd, stop: stop}, nil
+	return &watcher{file: os.NewFile(uintptr(fd), "inotify"), fd: fd}, nil
 }
 
-func (w *watcher) close() error {
-	return errors.Join(unix.Close(w.fd), unix.Close(w.stop))
-}
+func (w *watcher) close() error { return w.file.Close() }
 
 // set watches exactly these from now on; what does not exist is left out.
 func (w *watcher) set(files, dirs []string) {
@@ -66,39 +61,27 @@ func (w *watcher) set(files, dirs []string) {
 	}
 }
 
-// wait returns after an event or the time. named is true if something
+// wait returns after an event, or when d has passed since it last did so. named is true if something
 // happened to a name that begins with prefix or to a watched file's own name,
 // not just to a file's content; and after the time.
 func (w *watcher) wait(ctx context.Context, d time.Duration, prefix string) (named bool, err error) {
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_, _ = unix.Write(w.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-		close(done)
-	})
-	defer func() {
-		if !stop() {
-			<-done // the descriptor may be another's soon
-			_, _ = unix.Read(w.stop, w.buf[:8])
+	if now := time.Now(); !now.Before(w.due) {
+		w.due = now.Add(d)
+		if err := w.file.SetReadDeadline(w.due); err != nil {
+			return true, fmt.Errorf("inotify: %w", err)
 		}
-	}()
+	}
+	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
 	for {
-		fds := [...]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}, {Fd: int32(w.stop), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds[:], int(d.Milliseconds()))
+		n, err := w.file.Read(w.buf[:])
 		switch {
 		case ctx.Err() != nil:
 			return true, ctx.Err()
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return true, fmt.Errorf("inotify: %w", err)
-		case n == 0:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.due = time.Time{}
 			return true, nil
-		}
-		n, err = unix.Read(w.fd, w.buf[:])
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return true, fmt.Errorf("inotify: %w", err)
 		}
 		woken := false
