@@ -134,16 +134,9 @@ func unbanCommand(g *globals) *cobra.Command {
 
 // parsePrefix reads an address or a prefix given on the command line.
 func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
+	p, hint, err := config.ParsePrefix(s)
 	if err != nil {
-		return p, &exitError{exitUsage, withHint(fmt.Errorf("%q is not an address", s), "for example 203.0.113.7, 203.0.113.0/24 or 2001:db8::/64")}
-	}
-	if p != p.Masked() {
-		return p, &exitError{exitUsage, withHint(fmt.Errorf("%s has bits set behind its length", p), "did you mean "+p.Masked().String()+"?")}
+		return p, &exitError{exitUsage, withHint(err, hint)}
 	}
 	return p, nil
 }

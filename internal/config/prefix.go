@@ -7,15 +7,10 @@ import (
 )
 
 // ParsePrefix reads an address (203.0.113.7) or a prefix (2001:db8::/48) as the
-// configuration does: canonical, without zones, never v4-mapped. An address is
-// the prefix of that one host.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	p, _, err := parsePrefix(s)
-	return p, err
-}
-
-// parsePrefix is ParsePrefix with a hint for a mistake.
-func parsePrefix(s string) (_ netip.Prefix, hint string, _ error) {
+// configuration and the command line do: canonical, without zones, never
+// v4-mapped. An address is the prefix of that one host. A mistake comes with a
+// hint.
+func ParsePrefix(s string) (_ netip.Prefix, hint string, _ error) {
 	if !strings.Contains(s, "/") {
 		a, err := netip.ParseAddr(s)
 		switch {

@@ -316,7 +316,7 @@ func (v prefixes) decode(d *decoder, path string, n *node) {
 		if !scalarOf(d, path, item, "an address or prefix", "") {
 			continue
 		}
-		p, hint, err := parsePrefix(item.text)
+		p, hint, err := ParsePrefix(item.text)
 		switch {
 		case err != nil:
 			d.refuse(path, item.place, hint, "%v", err)
