@@ -6,6 +6,7 @@ import (
 
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
+	"sekisho/internal/trial"
 )
 
 // The control API, HTTP and JSON over a Unix socket. Paths are under /v1.
@@ -122,3 +123,55 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
+
+// PlanReply is what `apply` would change on this host, and what speaks against it.
+type PlanReply struct {
+	Changes  []trial.Change  `json:"changes"`  // none: the host is as declared
+	Refusals []trial.Refusal `json:"refusals"` // `apply` refuses because of these, unless forced
+	Blocks   []BlockStatus   `json:"blocks"`   // other firewalls that would drop SSH
+	Warnings []Problem       `json:"warnings"`
+	Settings []trial.Change  `json:"settings"` // the same change as settings of the file: "exposure: public -> fixed"
+	Now      uint32          `json:"generation_now"`
+	Next     uint32          `json:"generation_next"`
+}
+
+// BlockStatus is a place where another firewall drops what we let in.
+type BlockStatus struct {
+	Where   string `json:"where"`
+	Rule    string `json:"rule"`
+	Port    uint16 `json:"port"`
+	Certain bool   `json:"certain"`
+	Remedy  string `json:"remedy"`
+}
+
+// ApplyRequest asks for a trial of the configuration file. The answer is a stream
+// of trial.Event, one JSON object a line; a Failure instead where it is refused.
+type ApplyRequest struct {
+	Config string         `json:"config"`            // the file that the asker means; must be the daemon's
+	Peer   netip.AddrPort `json:"peer"`              // the asker's own SSH client; zero: a console
+	Within time.Duration  `json:"within_ns"`         // 0: 60 s
+	Force  bool           `json:"force,omitempty"`   // in spite of refusals
+	NoWait bool           `json:"no_wait,omitempty"` // confirmed without proof
+}
+
+// ConfirmRequest confirms the trial under way.
+type ConfirmRequest struct {
+	Peer  netip.AddrPort `json:"peer"` // the asker's SSH client
+	Force bool           `json:"force,omitempty"`
+}
+
+// Grant is a lease that lets a prefix in, as the API shows it.
+type Grant struct {
+	Prefix netip.Prefix `json:"prefix"`
+	From   time.Time    `json:"from"`
+	Until  time.Time    `json:"until"`
+	Reason string       `json:"reason,omitempty"`
+	Holder string       `json:"holder,omitempty"`
+}
+
+// GrantRequest asks to let a prefix in for a while.
+type GrantRequest struct {
+	Prefix netip.Prefix  `json:"prefix"`
+	For    time.Duration `json:"for_ns"`
+	Reason string        `json:"reason,omitempty"`
+}

@@ -391,7 +391,13 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	if !s.Enforcing {
 		s.Problems = append(s.Problems, Problem{"dry run: bans are decided and told, but nothing is dropped", "set guard.enforce: yes, then `sekisho reload`"})
-	} else if packets, _, err := fw.Counters(ctx); err == nil {
+	} else if counters, err := fw.Counters(ctx); err == nil {
+		var packets uint64
+		for _, c := range counters {
+			if c.Drops {
+				packets += c.Packets
+			}
+		}
 		s.Dropped = &packets
 	}
 	return s

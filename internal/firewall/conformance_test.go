@@ -225,7 +225,7 @@ func conform(t *testing.T, open func(t *testing.T) Firewall) {
 		f := open(t)
 		ctx := t.Context()
 		none := func(Ban) error { return nil }
-		_, _, errCounters := f.Counters(ctx)
+		_, errCounters := f.Counters(ctx)
 		for name, err := range map[string]error{
 			"ban":      f.Ban(ctx, []Ban{{prefix("192.0.2.1/32"), hour}}),
 			"ban net":  f.Ban(ctx, []Ban{{prefix("10.0.0.0/8"), hour}}),

@@ -180,13 +180,13 @@ func (f *Fake) Intact(ctx context.Context) (missing []string, err error) {
 }
 
 // Counters implements Firewall: nothing goes through a Fake.
-func (f *Fake) Counters(ctx context.Context) (packets, bytes uint64, err error) {
+func (f *Fake) Counters(ctx context.Context) ([]Counter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.there(ctx, 1); err != nil {
-		return 0, 0, fmt.Errorf("read counters: %w", err)
+		return nil, fmt.Errorf("read counters: %w", err)
 	}
-	return 0, 0, nil
+	return nil, nil
 }
 
 // Watch implements Firewall.

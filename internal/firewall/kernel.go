@@ -263,29 +263,29 @@ func (k *Kernel) Intact(ctx context.Context) (missing []string, err error) {
 }
 
 // Counters implements Firewall.
-func (k *Kernel) Counters(ctx context.Context) (packets, bytes uint64, err error) {
+func (k *Kernel) Counters(ctx context.Context) ([]Counter, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	rules, err := k.rules.GetRules(table, &nftables.Chain{Name: chainName, Table: table})
 	if err != nil {
-		return 0, 0, fmt.Errorf("read counters: %w", absent(err))
+		return nil, fmt.Errorf("read counters: %w", absent(err))
 	}
 	if len(rules) == 0 {
-		return 0, 0, fmt.Errorf("read counters: %w", ErrAbsent)
+		return nil, fmt.Errorf("read counters: %w", ErrAbsent)
 	}
+	var counters []Counter
 	for _, r := range rules {
 		for _, e := range r.Exprs {
 			if c, ok := e.(*expr.Counter); ok {
-				packets += c.Packets
-				bytes += c.Bytes
+				counters = append(counters, Counter{Chain: chainName, Drops: true, Packets: c.Packets, Bytes: c.Bytes})
 			}
 		}
 	}
-	return packets, bytes, nil
+	return counters, nil
 }
 
 // Remove implements Firewall.
