@@ -66,6 +66,16 @@ type WhyReply struct {
 	MaxRetry  int        `json:"max_retry"`
 	FindTime  string     `json:"find_time"`
 	StoreNote string     `json:"store_note,omitempty"` // why Earlier may not be complete
+	Grant     *Grant     `json:"grant,omitempty"`      // lets it in
+	Country   string     `json:"country,omitempty"`    // ISO code; "": unknown
+	SSH       *Verdict   `json:"ssh,omitempty"`        // what the rules in force do with a new connection to SSH; null: nothing of ours is in force
+}
+
+// Verdict is what the rules in force do with a packet.
+type Verdict struct {
+	Verdict string `json:"verdict"` // "pass", "drop", "reject", "unknown"
+	Chain   string `json:"chain,omitempty"`
+	Rule    string `json:"rule,omitempty"` // the rule that decides; "": none speaks of it
 }
 
 // Status is the state of the daemon.
@@ -82,6 +92,41 @@ type Status struct {
 	Dropped   *uint64        `json:"dropped_packets"` // null where the kernel was not asked or did not say
 	Drift     int64          `json:"drift_repaired"`
 	Guard     guard.Stats    `json:"guard"`
+	Firewall  FirewallStatus `json:"firewall"`
+	Grants    int            `json:"grants"`
+}
+
+// FirewallStatus is what is in force beside the bans.
+type FirewallStatus struct {
+	Off        bool            `json:"off"`                 // `sekisho off`: nothing is, until `apply`
+	Generation uint32          `json:"generation"`          // of the rule set in force; 0: bans only
+	Mode       string          `json:"mode,omitempty"`      // "guard", "lockdown"
+	Exposure   string          `json:"exposure,omitempty"`  // "fixed", "on_request", "public"
+	Confirmed  *time.Time      `json:"confirmed,omitempty"` // when it was
+	By         string          `json:"by,omitempty"`        // what confirmed it
+	Applied    bool            `json:"applied"`             // the file asks for what is in force
+	Trial      *trial.Event    `json:"trial"`               // the trial under way; null: none
+	Countries  *CountryStatus  `json:"countries,omitempty"` // where countries play a part
+	Counters   []CounterStatus `json:"counters"`            // of the rules in force
+}
+
+// CountryStatus is which countries are let in or kept out, by what data.
+type CountryStatus struct {
+	Allow    []string  `json:"allow,omitempty"`
+	Deny     []string  `json:"deny,omitempty"`
+	Ranges   int       `json:"ranges"` // in force
+	Source   string    `json:"source"`
+	Time     time.Time `json:"time"`     // what day the data speaks of
+	Embedded bool      `json:"embedded"` // it is the program's own
+}
+
+// CounterStatus is what a rule has counted since it was written.
+type CounterStatus struct {
+	Chain   string `json:"chain"`
+	Rule    string `json:"rule"`
+	Drops   bool   `json:"drops"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // Problem is something wrong, and what to do.
@@ -124,7 +169,9 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// PlanReply is what `apply` would change on this host, and what speaks against it.
+// PlanReply is what `apply` would change on this host, and what speaks against it:
+// GET /v1/plan?config=FILE&peer=ADDR:PORT. peer is the asker's own SSH client, left
+// out at a console; FILE is the asker's, absolute, and must be the daemon's.
 type PlanReply struct {
 	Changes  []trial.Change  `json:"changes"`  // none: the host is as declared
 	Refusals []trial.Refusal `json:"refusals"` // `apply` refuses because of these, unless forced
@@ -144,8 +191,10 @@ type BlockStatus struct {
 	Remedy  string `json:"remedy"`
 }
 
-// ApplyRequest asks for a trial of the configuration file. The answer is a stream
-// of trial.Event, one JSON object a line; a Failure instead where it is refused.
+// ApplyRequest asks for a trial of the configuration file: POST /v1/apply. The
+// answer is a stream of trial.Event, one JSON object a line; a Failure instead, with
+// a status that is not 200, where it is refused, and a Failure as the last line
+// where it went wrong later. The trial goes on when the asker's connection is lost.
 type ApplyRequest struct {
 	Config string         `json:"config"`            // the file that the asker means; must be the daemon's
 	Peer   netip.AddrPort `json:"peer"`              // the asker's own SSH client; zero: a console
@@ -154,13 +203,20 @@ type ApplyRequest struct {
 	NoWait bool           `json:"no_wait,omitempty"` // confirmed without proof
 }
 
-// ConfirmRequest confirms the trial under way.
+// ConfirmRequest confirms the trial under way: POST /v1/confirm, a Reply. To end it,
+// POST /v1/revert with {}, a Reply.
 type ConfirmRequest struct {
 	Peer  netip.AddrPort `json:"peer"` // the asker's SSH client
 	Force bool           `json:"force,omitempty"`
 }
 
-// Grant is a lease that lets a prefix in, as the API shows it.
+// TrialReply is the answer to GET /v1/trial.
+type TrialReply struct {
+	Trial *trial.Event `json:"trial"` // null: none is under way
+}
+
+// Grant is a lease that lets a prefix in, as the API shows it: GET /v1/grants gives
+// all that are in force, soonest to end first.
 type Grant struct {
 	Prefix netip.Prefix `json:"prefix"`
 	From   time.Time    `json:"from"`
@@ -169,9 +225,25 @@ type Grant struct {
 	Holder string       `json:"holder,omitempty"`
 }
 
-// GrantRequest asks to let a prefix in for a while.
+// GrantRequest asks to let a host (/32, /128) or an IPv6 /64 in for a while: POST
+// /v1/grants, answered with the Grant.
 type GrantRequest struct {
 	Prefix netip.Prefix  `json:"prefix"`
-	For    time.Duration `json:"for_ns"`
+	For    time.Duration `json:"for_ns"` // at most 30 days
 	Reason string        `json:"reason,omitempty"`
 }
+
+// RevokeRequest asks to end grants: DELETE /v1/grants.
+type RevokeRequest struct {
+	Prefix netip.Prefix `json:"prefix"` // the zero Prefix with All: every grant
+	All    bool         `json:"all,omitempty"`
+}
+
+// RevokeReply says what was ended.
+type RevokeReply struct {
+	Revoked []Grant `json:"revoked"`
+}
+
+// POST /v1/off with {} takes our table and the confirmed rule set away until the next
+// `apply`; POST /v1/country with {} has the country data read anew from its cache.
+// Both are answered with a Reply.
