@@ -21,10 +21,9 @@ type Kernel struct {
 	log   *slog.Logger
 	netNS int
 
-	// intervalTimeouts: the kernel times the elements of interval sets (4.18). Where
-	// it does not, bans of prefixes end when Bans is called next, and a host's ban is
-	// cut at oldTimeout.
-	intervalTimeouts bool
+	// Where the kernel does not time the elements of interval sets, bans of prefixes
+	// end when Bans is called next, and a host's ban is cut at oldTimeout.
+	features
 
 	mu     sync.Mutex // guards what follows; held over a change
 	rules  *nftables.Conn
@@ -143,7 +142,7 @@ func (k *Kernel) Ensure(ctx context.Context, s State) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s.Ports = slices.Clone(s.Ports)
-	want := desired(s, k.intervalTimeouts)
+	want := desired(s, nil, k.features)
 	have, err := k.layout()
 	if err != nil {
 		return fmt.Errorf("read rules: %w", explain(err))
@@ -170,33 +169,32 @@ func (k *Kernel) write(have, want layout) error {
 	if have.table != nil {
 		c.FlushTable(want.table) // the rules only; nothing refers to a chain or set after it
 		for _, h := range have.chains {
-			if w := find(want.chains, func(c *nftables.Chain) bool { return c.Name == h.Name }); w == nil || !sameChain(h, *w) {
-				c.DelChain(h)
+			if w := want.chain(h.Name); w == nil || !sameChain(h.Chain, w.Chain) {
+				c.DelChain(h.Chain)
 			}
 		}
 		for _, h := range have.sets {
-			w := find(want.sets, func(s *nftables.Set) bool { return s.Name == h.Name })
-			if w == nil || !sameSet(h, *w) || h.Name == portsName {
-				c.DelSet(h)
+			if w := want.set(h.Name); w == nil || !sameSet(h.Set, w.Set) || w.fixed {
+				c.DelSet(h.Set)
 			}
 		}
 	}
 	for _, w := range want.sets {
 		var elements []nftables.SetElement
-		if w.Name == portsName {
-			for _, p := range want.ports {
-				elements = append(elements, nftables.SetElement{Key: []byte{byte(p >> 8), byte(p)}})
-			}
+		for _, p := range w.ports {
+			elements = append(elements, nftables.SetElement{Key: []byte{byte(p >> 8), byte(p)}})
 		}
-		if err := c.AddSet(w, elements); err != nil {
+		if err := c.AddSet(w.Set, elements); err != nil {
 			return err
 		}
 	}
 	for _, w := range want.chains {
-		c.AddChain(w)
+		c.AddChain(w.Chain)
 	}
-	for _, w := range want.rules {
-		c.AddRule(w)
+	for _, w := range want.chains {
+		for _, r := range w.rules {
+			c.AddRule(r)
+		}
 	}
 	return c.Flush()
 }
@@ -219,27 +217,30 @@ func (k *Kernel) layout() (have layout, err error) {
 		if c.Table.Name != tableName {
 			continue
 		}
-		have.chains = append(have.chains, c)
-		if c.Name == chainName {
-			if have.rules, err = k.rules.GetRules(*table, c); err != nil {
-				return have, err
-			}
+		rules, err := k.rules.GetRules(*table, c)
+		if err != nil {
+			return have, err
 		}
+		have.chains = append(have.chains, chain{Chain: c, rules: rules})
 	}
-	if have.sets, err = k.rules.GetSets(*table); err != nil {
+	sets, err := k.rules.GetSets(*table)
+	if err != nil {
 		return have, err
 	}
-	if ports := find(have.sets, func(s *nftables.Set) bool { return s.Name == portsName }); ports != nil {
-		elements, err := k.rules.GetSetElements(*ports)
+	for _, s := range sets {
+		have.sets = append(have.sets, set{Set: s})
+	}
+	if s := have.set(portsName); s != nil {
+		elements, err := k.rules.GetSetElements(s.Set)
 		if err != nil {
 			return have, err
 		}
 		for _, e := range elements {
 			if len(e.Key) >= 2 {
-				have.ports = append(have.ports, uint16(e.Key[0])<<8|uint16(e.Key[1]))
+				s.ports = append(s.ports, uint16(e.Key[0])<<8|uint16(e.Key[1]))
 			}
 		}
-		slices.Sort(have.ports)
+		slices.Sort(s.ports)
 	}
 	have.table = *table
 	return have, nil
@@ -259,7 +260,7 @@ func (k *Kernel) Intact(ctx context.Context) (missing []string, err error) {
 	if k.wanted == nil {
 		return []string{"rules: none were written yet"}, nil
 	}
-	return drift(have, desired(*k.wanted, k.intervalTimeouts)), nil
+	return drift(have, desired(*k.wanted, nil, k.features)), nil
 }
 
 // Counters implements Firewall.

@@ -46,47 +46,39 @@ func (s setID) interval() bool { return s == net4 || s == net6 }
 // loopback is the index of lo in every network namespace.
 const loopback = 1
 
-// layout is all of our table but for the bans: what Ensure writes, and what it
-// found there.
-type layout struct {
-	table  *nftables.Table
-	chains []*nftables.Chain
-	sets   []*nftables.Set
-	rules  []*nftables.Rule
-	ports  []uint16 // sorted
-}
-
-// desired is the layout that s asks for. Without intervalTimeouts the kernel
-// cannot time the elements of an interval set (before 4.18); we do it then.
-func desired(s State, intervalTimeouts bool) layout {
+// desired is the layout that s asks for, with staged loaded beside s.Ruleset unless
+// it is nil. Without intervalTimeouts the kernel cannot time the elements of an
+// interval set; we do it then.
+func desired(s State, staged *Ruleset, f features) layout {
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	policy := nftables.ChainPolicyAccept
 	// Before conntrack (-200): a banned packet costs half as much there, and never
 	// gets an entry.
-	chain := &nftables.Chain{
+	raw := &nftables.Chain{
 		Name: chainName, Table: table, Type: nftables.ChainTypeFilter, Policy: &policy,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	}
-	l := layout{table: table, chains: []*nftables.Chain{chain}}
+	l := layout{table: table, chains: []chain{{Chain: raw}}}
 
 	for id := range setCount {
-		set := &nftables.Set{
+		bans := &nftables.Set{
 			Table: table, Name: id.String(), KeyType: nftables.TypeIPAddr, KeyByteOrder: binaryutil.BigEndian,
-			Interval: id.interval(), HasTimeout: !id.interval() || intervalTimeouts,
+			Interval: id.interval(), HasTimeout: !id.interval() || f.intervalTimeouts,
 		}
 		if id.v6() {
-			set.KeyType = nftables.TypeIP6Addr
+			bans.KeyType = nftables.TypeIP6Addr
 		}
-		l.sets = append(l.sets, set)
+		l.sets = append(l.sets, set{Set: bans})
 	}
-	l.sets = append(l.sets, &nftables.Set{Table: table, Name: portsName, KeyType: nftables.TypeInetService, KeyByteOrder: binaryutil.BigEndian})
-	l.ports = slices.Clone(s.Ports)
-	slices.Sort(l.ports)
-	l.ports = slices.Compact(l.ports)
+	l.sets = append(l.sets, set{
+		Set:   &nftables.Set{Table: table, Name: portsName, KeyType: nftables.TypeInetService, KeyByteOrder: binaryutil.BigEndian},
+		fixed: true,
+		ports: slices.Compact(slices.Sorted(slices.Values(s.Ports))),
+	})
 
 	rule := func(comment string, exprs ...expr.Any) {
-		l.rules = append(l.rules, &nftables.Rule{
-			Table: table, Chain: chain, Exprs: exprs,
+		l.chains[0].rules = append(l.chains[0].rules, &nftables.Rule{
+			Table: table, Chain: raw, Exprs: exprs,
 			UserData: userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("v%d: %s", rulesVersion, comment)),
 		})
 	}
@@ -130,87 +122,4 @@ func source(id setID) []expr.Any {
 		exprs = append(exprs, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 16, Mask: mask, Xor: make([]byte, 16)})
 	}
 	return append(exprs, &expr.Lookup{SourceRegister: 1, SetName: id.String()})
-}
-
-// drift says in which ways have is not want, in words for people; nothing when it
-// is. Each is also what Intact reports as missing.
-func drift(have, want layout) (missing []string) {
-	miss := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
-	if have.table == nil {
-		return []string{"table inet " + tableName}
-	}
-	if have.table.Flags != want.table.Flags {
-		miss("table inet %s has other flags", tableName)
-	}
-	for _, w := range want.chains {
-		switch h := find(have.chains, func(c *nftables.Chain) bool { return c.Name == w.Name }); {
-		case h == nil:
-			miss("chain %s", w.Name)
-		case !sameChain(*h, w):
-			miss("chain %s is another", w.Name)
-		}
-	}
-	for _, w := range want.sets {
-		switch h := find(have.sets, func(s *nftables.Set) bool { return s.Name == w.Name }); {
-		case h == nil:
-			miss("set %s", w.Name)
-		case !sameSet(*h, w):
-			miss("set %s is another", w.Name)
-		}
-	}
-	for _, h := range have.chains {
-		if find(want.chains, func(c *nftables.Chain) bool { return c.Name == h.Name }) == nil {
-			miss("chain %s is not ours", h.Name)
-		}
-	}
-	for _, h := range have.sets {
-		if find(want.sets, func(s *nftables.Set) bool { return s.Name == h.Name }) == nil {
-			miss("set %s is not ours", h.Name)
-		}
-	}
-	if !slices.EqualFunc(have.rules, want.rules, sameRule) {
-		miss("rules of chain %s", chainName)
-	}
-	if !slices.Equal(have.ports, want.ports) {
-		miss("elements of set %s", portsName)
-	}
-	return missing
-}
-
-func find[T any](list []T, is func(T) bool) *T {
-	if i := slices.IndexFunc(list, is); i >= 0 {
-		return &list[i]
-	}
-	return nil
-}
-
-func sameChain(a, b *nftables.Chain) bool {
-	return a.Hooknum != nil && a.Priority != nil && *a.Hooknum == *b.Hooknum && *a.Priority == *b.Priority &&
-		a.Type == b.Type && a.Policy != nil && *a.Policy == *b.Policy
-}
-
-func sameSet(a, b *nftables.Set) bool {
-	return a.KeyType == b.KeyType && a.Interval == b.Interval && a.HasTimeout == b.HasTimeout &&
-		a.Timeout == b.Timeout && a.Size == b.Size && !a.IsMap && !a.Constant && !a.Concatenation && !a.Dynamic
-}
-
-func sameRule(a, b *nftables.Rule) bool {
-	return bytes.Equal(a.UserData, b.UserData) && slices.EqualFunc(a.Exprs, b.Exprs, func(a, b expr.Any) bool {
-		x, errX := expr.Marshal(unix.NFPROTO_INET, still(a))
-		y, errY := expr.Marshal(unix.NFPROTO_INET, still(b))
-		return errX == nil && errY == nil && bytes.Equal(x, y)
-	})
-}
-
-// still is e without what the kernel changes by itself.
-func still(e expr.Any) expr.Any {
-	switch e := e.(type) {
-	case *expr.Counter:
-		return &expr.Counter{}
-	case *expr.Lookup:
-		l := *e
-		l.SetID = 0 // means something within its transaction only
-		return &l
-	}
-	return e
 }
