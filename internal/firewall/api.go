@@ -23,7 +23,8 @@ type Firewall interface {
 	Ensure(ctx context.Context, s State) error
 
 	// Stage loads r beside the rule set in force, where no packet comes by yet, and
-	// reads it back. What was staged before is dropped.
+	// reads it back. What was staged before is dropped, and forgotten whom it let in:
+	// Seen speaks of this trial only.
 	Stage(ctx context.Context, r Ruleset) error
 	// Arm has the staged rule set judge every packet for as long as within; then the
 	// kernel goes back to the one before by itself. Arming again prolongs.
@@ -37,7 +38,7 @@ type Firewall interface {
 	// Standing reads which rule sets the kernel holds.
 	Standing(ctx context.Context) (Standing, error)
 	// Seen reports whether a connection attempt from peer was accepted by a rule set
-	// while it was armed, within the last minutes.
+	// while it was armed, within the last minutes and since it was staged.
 	Seen(ctx context.Context, peer netip.AddrPort) (bool, error)
 
 	// SetCountries gives the rule set in force (and the staged one) other addresses

@@ -36,6 +36,7 @@ type Op string
 const (
 	Add    Op = "add"
 	Remove Op = "remove"
+	Modify Op = "modify" // of Settings only: "exposure: public -> fixed"
 )
 
 // Options is what Trials are made of. Firewall and Dir are needed.
@@ -46,7 +47,8 @@ type Options struct {
 	// Alive reports whether the connection from peer is still open; nil: it is.
 	Alive func(ctx context.Context, peer netip.AddrPort) (bool, error)
 	// Swapped is called when another rule set is in force for good: once the kernel
-	// holds it and the snapshot is on the disk.
+	// holds it and the snapshot is on the disk, or the disk would not take it (Settle
+	// tries again). From then on it is the one to Ensure.
 	Swapped func(Snapshot)
 }
 
@@ -63,7 +65,13 @@ func New(o Options) *Trials { return &Trials{} }
 // the file and what to do; nothing is changed then.
 func (t *Trials) Recover(ctx context.Context) (Snapshot, error) { return Snapshot{}, errSoon }
 
-// Load reads the confirmed snapshot in dir, changing nothing.
+// Settle writes down a rule set that was confirmed when the disk would not take
+// it: until then a reboot brings back the one before. nil where there is none;
+// else its error wraps ErrUnsaved. To be called every minute or so.
+func (t *Trials) Settle(ctx context.Context) error { return nil }
+
+// Load reads the confirmed snapshot in dir, changing nothing; the zero Snapshot
+// where nothing was ever confirmed.
 func Load(dir string) (Snapshot, error) { return Snapshot{}, errSoon }
 
 // Request is a rule set to be tried.
@@ -93,13 +101,17 @@ type Event struct {
 	Stage      Stage     `json:"stage"`
 	Generation uint32    `json:"generation"`
 	Until      time.Time `json:"until,omitzero"` // Armed: when the kernel reverts
-	By         string    `json:"by,omitempty"`   // what confirmed or reverted it, for people
+	By         string    `json:"by,omitempty"`   // what confirmed or reverted it, for people; Login: whose
+	// Warning is what is wrong in spite of all: confirmed, but not on the disk.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Run tries r: writes it down as pending, stages, arms, and waits until it is
-// confirmed or over. The last event is Confirmed or Reverted. An error means that
-// the rules before are in force (or the kernel goes back to them in time) and
-// why. When ctx ends, it is reverted at once.
+// confirmed or over. Where a first event was told, the last is Confirmed or
+// Reverted; a trial that nobody confirmed, or that somebody reverted, is no error.
+// An error means that something failed or ctx ended, that the rules before are in
+// force (or the kernel goes back to them in time), and why. When ctx ends, it is
+// reverted at once. progress is called by one goroutine, one event after the other.
 func (t *Trials) Run(ctx context.Context, r Request, progress func(Event)) error { return errSoon }
 
 // Login tells of a successful login, as sshd's log has it. Only one through an
@@ -124,6 +136,11 @@ func (t *Trials) Current() (e Event, ok bool) { return Event{}, false }
 // rules. Pure.
 func Diff(now, next firewall.State) []Change { return nil }
 
+// Settings is the change from now to next in terms of the configuration file:
+// "exposure: public -> fixed", "firewall.open: + 80/tcp". The zero now is a host
+// where nothing was confirmed yet. Pure.
+func Settings(now, next firewall.Rules) []Change { return nil }
+
 // Refusal is why a rule set must not be tried: whom it would lock out, and by
 // which rule.
 type Refusal struct {
@@ -140,3 +157,16 @@ var errSoon = errors.New("not there yet")
 
 // ErrBusy is Run's error while another trial is under way.
 var ErrBusy = errors.New("another trial is under way")
+
+// ErrUnsaved is the error of a rule set that is confirmed and in force, but not on
+// the disk: a reboot would bring back the one before.
+var ErrUnsaved = errors.New("in force, but not on the disk")
+
+// Error is an error that also says what to do about it.
+type Error struct {
+	Err  error
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
