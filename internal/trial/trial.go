@@ -25,8 +25,9 @@ type Snapshot struct {
 
 // Change is one line of a plan.
 type Change struct {
-	Op   Op     `json:"op"`
-	Text string `json:"text"` // for people
+	Op    Op     `json:"op"`
+	Chain string `json:"chain,omitempty"` // of a rule, without the generation; "" of a setting
+	Text  string `json:"text"`            // for people: a rule's comment; "exposure: public -> fixed"
 }
 
 // Op is what happens to a line.
