@@ -23,17 +23,21 @@ type Firewall interface {
 	Ensure(ctx context.Context, s State) error
 
 	// Stage loads r beside the rule set in force, where no packet comes by yet, and
-	// reads it back. What was staged before is dropped, and forgotten whom it let in:
-	// Seen speaks of this trial only.
+	// reads it back. What was staged before is dropped, on trial or not, and forgotten
+	// whom it let in: Seen speaks of this trial only. Ensure must have been called by
+	// this process (ErrAbsent); the generation is above that in force.
 	Stage(ctx context.Context, r Ruleset) error
 	// Arm has the staged rule set judge every packet for as long as within; then the
-	// kernel goes back to the one before by itself. Arming again prolongs.
+	// kernel goes back to the one before by itself. Arming again prolongs, and tries
+	// again what was over. ErrNotStaged if this process has staged none.
 	Arm(ctx context.Context, within time.Duration) error
 	// Confirm makes the staged rule set the one in force, without end, in one
-	// transaction, and drops the one before. ErrNotArmed if the time is over.
+	// transaction, and drops the one before. ErrNotArmed, and nothing changes, if the
+	// time is over or this process has staged none.
 	Confirm(ctx context.Context) error
 	// Abort goes back to the rule set in force at once and drops the staged one;
-	// nothing staged is no error.
+	// nothing staged is no error. In a process that never called Ensure it ends the
+	// trial and leaves the rest to Ensure.
 	Abort(ctx context.Context) error
 	// Standing reads which rule sets the kernel holds.
 	Standing(ctx context.Context) (Standing, error)
@@ -41,8 +45,9 @@ type Firewall interface {
 	// while it was armed, within the last minutes and since it was staged.
 	Seen(ctx context.Context, peer netip.AddrPort) (bool, error)
 
-	// SetCountries gives the rule set in force (and the staged one) other addresses
-	// for its countries: fill, swap, delete; no packet is misjudged.
+	// SetCountries gives the rule set in force, and a staged one of the same
+	// countries, other addresses for them: fill, swap, delete; no packet is misjudged.
+	// A trial under way goes on. Nothing happens where countries play no part.
 	SetCountries(ctx context.Context, addrs prefixset.Set) error
 
 	// Ban puts bans in force, in one batch however many; an address that is

@@ -11,15 +11,25 @@ import (
 // Ensure was not called yet, or someone took it away.
 var ErrAbsent = errors.New("table inet " + tableName + " is not there as it was written")
 
-// check refuses a prefix that must never be dropped, whoever asks for it.
-func check(p netip.Prefix) error {
+// checkForm refuses what is not a prefix as the kernel's sets hold it.
+func checkForm(p netip.Prefix) error {
 	switch {
 	case !p.IsValid():
-		return fmt.Errorf("ban %v: not a prefix", p)
+		return errors.New("not a prefix")
 	case p.Addr().Is4In6():
-		return fmt.Errorf("ban %v: an IPv4 address written as IPv6", p)
+		return errors.New("an IPv4 address written as IPv6")
 	case p != p.Masked():
-		return fmt.Errorf("ban %v: the prefix is %v", p, p.Masked())
+		return fmt.Errorf("the prefix is %v", p.Masked())
+	}
+	return nil
+}
+
+// check refuses a prefix that must never be dropped, whoever asks for it.
+func check(p netip.Prefix) error {
+	if err := checkForm(p); err != nil {
+		return fmt.Errorf("ban %v: %w", p, err)
+	}
+	switch {
 	case p.Bits() == 0:
 		return fmt.Errorf("ban %v: that is everyone", p)
 	case p.Overlaps(netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)), p.Contains(netip.IPv6Loopback()):

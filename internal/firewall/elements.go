@@ -317,6 +317,7 @@ func (k *Kernel) Bans(ctx context.Context, yield func(Ban) error) error {
 	return nil
 }
 
+// yieldHosts calls yield for the elements of a hash set of hosts or /64s.
 func (k *Kernel) yieldHosts(set setID, yield func(Ban) error) error {
 	var stopped error
 	err := list(k.readSock, new(message), set, false, func(e rawElement) error {
@@ -325,7 +326,7 @@ func (k *Kernel) yieldHosts(set setID, yield func(Ban) error) error {
 			return nil
 		}
 		bits := a.BitLen()
-		if set == ban6n {
+		if set == ban6n || set == grant6n {
 			bits = 64
 		}
 		stopped = yield(Ban{Prefix: netip.PrefixFrom(a, bits), Left: e.left})

@@ -24,23 +24,29 @@ const (
 // are never taken for ours. Raise it when a rule changes its meaning only.
 const rulesVersion = 1
 
-// setID is one of the sets that hold bans.
+// setID is one of the sets that hold bans or grants.
 type setID uint8
 
 const (
-	ban4  setID = iota // IPv4 hosts
-	ban6               // IPv6 hosts
-	ban6n              // IPv6 /64s, told by their first address: one look-up in a hash
-	net4               // any other IPv4 prefix, as disjoint intervals
-	net6               // any other IPv6 prefix, likewise
-	setCount
+	ban4     setID = iota // IPv4 hosts
+	ban6                  // IPv6 hosts
+	ban6n                 // IPv6 /64s, told by their first address: one look-up in a hash
+	net4                  // any other IPv4 prefix, as disjoint intervals
+	net6                  // any other IPv6 prefix, likewise
+	setCount              // of those for bans
+	grant4                // IPv4 hosts that are let in
+	grant6                // IPv6 hosts, likewise
+	grant6n               // IPv6 /64s, likewise
 )
 
 func (s setID) String() string {
-	return [...]string{"ban4", "ban6", "ban6n", "net4", "net6"}[s]
+	return [...]string{"ban4", "ban6", "ban6n", "net4", "net6", "", "grant4", "grant6", "grant6n"}[s]
 }
 
-func (s setID) v6() bool       { return s == ban6 || s == ban6n || s == net6 }
+func (s setID) v6() bool {
+	return s == ban6 || s == ban6n || s == net6 || s == grant6 || s == grant6n
+}
+
 func (s setID) interval() bool { return s == net4 || s == net6 }
 
 // loopback is the index of lo in every network namespace.
