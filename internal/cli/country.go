@@ -13,6 +13,7 @@ import (
 	"go4.org/netipx"
 
 	"sekisho/internal/country"
+	"sekisho/internal/iso3166"
 )
 
 func countryCommand(g *globals) *cobra.Command {
@@ -177,8 +178,8 @@ func showCountry(g *globals, d *country.Data, damage error, code country.Code, p
 
 // parseCountry reads the code of a country given on the command line.
 func parseCountry(s string) (country.Code, error) {
-	code, err := country.ParseCode(s)
-	if unknown, ok := errors.AsType[*country.UnknownError](err); ok {
+	code, err := iso3166.Parse(s)
+	if unknown, ok := errors.AsType[*iso3166.UnknownError](err); ok {
 		return code, &exitError{exitUsage, withHint(err, unknown.Hint)}
 	}
 	return code, err

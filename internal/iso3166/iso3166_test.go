@@ -1,4 +1,4 @@
-package country
+package iso3166
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestParseCode(t *testing.T) {
+func TestParse(t *testing.T) {
 	tests := []struct {
 		name, in, want string
 		hint           string // a part of it
@@ -32,16 +32,16 @@ func TestParseCode(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ParseCode(test.in)
+			got, err := Parse(test.in)
 			if test.want != "" {
 				if err != nil || got.String() != test.want {
-					t.Errorf("ParseCode(%q) = %s, %v", test.in, got, err)
+					t.Errorf("Parse(%q) = %s, %v", test.in, got, err)
 				}
 				return
 			}
 			unknown, ok := errors.AsType[*UnknownError](err)
 			if !ok || !strings.Contains(unknown.Hint, test.hint) || unknown.Hint == "" || len(err.Error()) > 100 {
-				t.Errorf("ParseCode(%q) = %v, %+v, want the hint %q", test.in, err, unknown, test.hint)
+				t.Errorf("Parse(%q) = %v, %+v, want the hint %q", test.in, err, unknown, test.hint)
 			}
 		})
 	}
@@ -57,12 +57,12 @@ func TestCountries(t *testing.T) {
 		}
 		seen := make(map[string]bool)
 		for _, line := range lines {
-			if len(line) < 5 || !isCapital(line[0]) || !isCapital(line[1]) || line[2] != ' ' || seen[line[:2]] {
+			if len(line) < 5 || !capital(line[0]) || !capital(line[1]) || line[2] != ' ' || seen[line[:2]] {
 				t.Errorf("%s: %q", name, line)
 				continue
 			}
 			seen[line[:2]] = true
-			if got := code(line[:2]).Name(); got != line[3:] {
+			if got := Code([]byte(line[:2])).Name(); got != line[3:] {
 				t.Errorf("Name() of %s = %q", line[:2], got)
 			}
 		}
@@ -70,7 +70,9 @@ func TestCountries(t *testing.T) {
 			t.Errorf("there are %d countries", len(seen))
 		}
 	}
-	if got := code("QQ").Name(); got != "" {
+	if got := Code([]byte("QQ")).Name(); got != "" {
 		t.Errorf("Name() of QQ = %q", got)
 	}
 }
+
+func capital(c byte) bool { return 'A' <= c && c <= 'Z' }
