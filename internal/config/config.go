@@ -24,11 +24,14 @@ const Version = 1
 // Config is a configuration that was found whole: every value is in its range
 // and fits the others. Default and Parse make one; it is not changed afterwards.
 type Config struct {
-	SSH     SSH
-	Admins  []netip.Prefix // masked; always let in, never banned
-	Guard   Guard
-	Log     Log
-	Metrics Metrics
+	SSH      SSH
+	Exposure Exposure
+	Admins   []netip.Prefix // masked, apart from each other; always let in, never banned
+	Firewall Firewall
+	Country  Country
+	Guard    Guard
+	Log      Log
+	Metrics  Metrics
 }
 
 // SSH says where sshd listens.
@@ -134,7 +137,15 @@ const day = 24 * time.Hour
 // every key.
 func Default() *Config {
 	return &Config{
-		SSH: SSH{Ports: []uint16{22}},
+		SSH:      SSH{Ports: []uint16{22}},
+		Exposure: ExposurePublic,
+		Firewall: Firewall{
+			Mode:  FirewallGuard,
+			Rate:  Rate{PerMinute: 2, Burst: 5},
+			Track: true,
+			IPv6:  true,
+		},
+		Country: Country{Source: CountryRegistries, Every: day},
 		Guard: Guard{
 			Enforce:       true,
 			Mode:          ModeAggressive,

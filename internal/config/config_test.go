@@ -2,11 +2,13 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +50,7 @@ func TestParse(t *testing.T) {
 		{"ports", "ssh:\n  port:\n  - 22\n  - 51921\n", func(c *Config) { c.SSH.Ports = []uint16{22, 51921} }},
 		{"a group with nothing in it", "guard:\n  # enforce: no\nlog:\n", func(*Config) {}},
 		{"a list with nothing in it", "admins:\n#  - 1.2.3.4\n", func(*Config) {}},
-		{"admins", "admins: [1.2.3.4, 10.0.0.0/8, '2001:db8::/48', ::1, fc00::/7, 1.2.3.4/32]\n", func(c *Config) {
+		{"admins", "admins: [1.2.3.4, 10.0.0.0/8, '2001:db8::/48', ::1, fc00::/7]\n", func(c *Config) {
 			c.Admins = prefixes("1.2.3.4/32", "10.0.0.0/8", "2001:db8::/48", "::1/128", "fc00::/7")
 		}},
 		{"IPv6 without quotes, everywhere", "guard: {ignore: [::1, 2001:db8::/32, fe80::, 1.2.3.4]}\nadmins:\n- ::2\n- 2001:db8::1\n", func(c *Config) {
@@ -85,6 +87,40 @@ func TestParse(t *testing.T) {
 		{"metrics", "metrics: {listen: '[::1]:9222'}", func(c *Config) { c.Metrics.Listen = netip.MustParseAddrPort("[::1]:9222") }},
 		{"no metrics", "metrics: {listen: ''}", func(*Config) {}},
 		{"drop", "guard: {drop: ssh}", func(c *Config) { c.Guard.Drop = DropSSH }},
+		{"exposure", "exposure: fixed\nadmins: [192.0.2.1]", func(c *Config) { c.Exposure, c.Admins = ExposureFixed, prefixes("192.0.2.1/32") }},
+		{"on request", "exposure: on_request\nadmins: [::1, 2001:db8::1]", func(c *Config) {
+			c.Exposure, c.Admins = ExposureOnRequest, prefixes("::1/128", "2001:db8::1/128")
+		}},
+		{"lockdown", "firewall:\n  mode: lockdown\n  forward: yes\n  track: no\n  ipv6: off\n  open: [443/tcp, 8000-8100/tcp, 53/udp, 80/tcp, {port: 5432/tcp, from: [192.168.0.0/16, 10.0.0.0/8, ::1]}]\n", func(c *Config) {
+			c.Firewall.Mode, c.Firewall.Forward, c.Firewall.Track, c.Firewall.IPv6 = FirewallLockdown, true, false, false
+			c.Firewall.Open = []Service{
+				{Proto: "tcp", First: 80, Last: 80}, {Proto: "tcp", First: 443, Last: 443},
+				{Proto: "tcp", First: 5432, Last: 5432, From: prefixes("10.0.0.0/8", "192.168.0.0/16", "::1/128")},
+				{Proto: "tcp", First: 8000, Last: 8100}, {Proto: "udp", First: 53, Last: 53},
+			}
+		}},
+		{"the same port for different addresses", "firewall: {mode: lockdown, open: [{port: 1-100/udp, from: [10.0.0.0/8]}, 53/udp, {port: 50-200/udp, from: [::/0]}]}\n", func(c *Config) {
+			c.Firewall.Mode = FirewallLockdown
+			c.Firewall.Open = []Service{
+				{Proto: "udp", First: 1, Last: 100, From: prefixes("10.0.0.0/8")}, {Proto: "udp", First: 50, Last: 200, From: prefixes("::/0")}, {Proto: "udp", First: 53, Last: 53},
+			}
+			slices.SortFunc(c.Firewall.Open, func(a, b Service) int { return int(a.First) - int(b.First) })
+		}},
+		{"SSH's port over UDP", "firewall: {mode: lockdown, open: [22/udp]}\n", func(c *Config) {
+			c.Firewall.Mode, c.Firewall.Open = FirewallLockdown, []Service{{Proto: "udp", First: 22, Last: 22}}
+		}},
+		{"countries", "firewall: {countries: [kr, JP]}", func(c *Config) { c.Firewall.Countries.Allow = []string{"JP", "KR"} }},
+		{"Norway", "firewall: {countries: [NO]}", func(c *Config) { c.Firewall.Countries.Allow = []string{"NO"} }},
+		{"countries allowed", "firewall: {countries: {allow: [JP]}}", func(c *Config) { c.Firewall.Countries.Allow = []string{"JP"} }},
+		{"countries denied", "firewall: {countries: {deny: [RU, KP]}}", func(c *Config) { c.Firewall.Countries.Deny = []string{"KP", "RU"} }},
+		{"no countries", "firewall: {countries: {deny: []}}\nexposure: public", func(*Config) {}},
+		{"rate", "firewall: {rate: {per_minute: 30, burst: 10}}", func(c *Config) { c.Firewall.Rate = Rate{30, 10} }},
+		{"burst alone", "firewall: {rate: {burst: 10}}", func(c *Config) { c.Firewall.Rate = Rate{2, 10} }},
+		{"no rate", "firewall: {rate: no}", func(c *Config) { c.Firewall.Rate = Rate{} }},
+		{"country data elsewhere", "country:\n  source: csv\n  every: 12h\n  urls:\n  - https://example.com/{ipv4,ipv6}.csv\n  - \"https://example.net/x-{4,6}.csv?token=a\"\n", func(c *Config) {
+			c.Country = Country{Source: CountryCSV, Every: 12 * time.Hour, URLs: []string{"https://example.com/{ipv4,ipv6}.csv", "https://example.net/x-{4,6}.csv?token=a"}}
+		}},
+		{"country data as it is", "country: {every: no}", func(c *Config) { c.Country.Every = 0 }},
 		{"line ends of Windows, a byte order mark", "ssh:\r\n  port: 23\r\n", func(c *Config) { c.SSH.Ports = []uint16{23} }},
 		{"a document header and end", "ssh: {port: 23}\n...\n", func(c *Config) { c.SSH.Ports = []uint16{23} }},
 	} {
@@ -99,6 +135,24 @@ func TestParse(t *testing.T) {
 				if diff := cmp.Diff(want, got, comparePrefixes); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
+			}
+		})
+	}
+}
+
+func TestCountryFiles(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		urls []string
+		want [][]string
+	}{
+		{"none", nil, nil},
+		{"one file, two mirrors", []string{"https://a/x", "https://b/x"}, [][]string{{"https://a/x", "https://b/x"}}},
+		{"two files, two mirrors", []string{"https://a/{4,6}.csv", "https://b/v{4,6}"}, [][]string{{"https://a/4.csv", "https://b/v4"}, {"https://a/6.csv", "https://b/v6"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, Country{URLs: tt.urls}.Files()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -202,6 +256,85 @@ func TestMistakes(t *testing.T) {
 		{"listen", "version: 1\nmetrics: {listen: 0.0.0.0:9222}\n", []string{`2:19 metrics.listen: 0.0.0.0:9222 can be reached from outside | write 127.0.0.1:9222; to let others ask, put a proxy with a password in front`}},
 		{"listen at a name", "version: 1\nmetrics: {listen: localhost:9222}\n", []string{`2:19 metrics.listen: "localhost:9222" is no address and port | write it like 127.0.0.1:9222 or [::1]:9222`}},
 
+		{"prefixes that overlap", "version: 1\nadmins: [10.1.0.0/16, 192.0.2.1, 10.0.0.0/8, 10.1.2.3, 192.0.2.1/32]\nguard: {ignore: [2001:db8:1::/48, 2001:db8::/32]}\n", []string{
+			`2:10 admins: 10.1.0.0/16 is within 10.0.0.0/8 | leave one of them out; 10.0.0.0/8 is on line 2`,
+			`2:46 admins: 10.1.2.3/32 is within 10.0.0.0/8 | leave one of them out; 10.0.0.0/8 is on line 2`,
+			`2:56 admins: 192.0.2.1/32 is there twice | keep one; the first is on line 2`,
+			`3:18 guard.ignore: 2001:db8:1::/48 is within 2001:db8::/32 | leave one of them out; 2001:db8::/32 is on line 3`}},
+		{"exposure", "version: 1\nexposure: onrequest\n", []string{`2:11 exposure: "onrequest" is not known | did you mean on_request?`}},
+		{"nobody left", "version: 1\nexposure: fixed\nadmins: [127.0.0.1, ::1]\n", []string{
+			`2:11 nobody could come in: exposure is fixed, and admins names nobody elsewhere | put your own fixed address under admins, or set exposure: public`}},
+		{"nobody to give the first grant", "version: 1\nexposure: on_request\n", []string{
+			`2:11 nobody could come in for the first time: exposure is on_request, and admins names nobody elsewhere | put your own fixed address under admins: a grant is given on this host, and whoever has none cannot get there to give one`}},
+		{"no IPv6 for those who have nothing else", "version: 1\nfirewall: {ipv6: no}\nadmins: [127.0.0.1, 2001:db8::1]\n", []string{
+			`2:18 no admin could come in: firewall.ipv6 is no, and all of admins is IPv6 | put an IPv4 address under admins too, or leave firewall.ipv6 out`}},
+		{"open", "version: 1\nfirewall:\n  mode: lockdown\n  open:\n  - 80\n  - 80/icmp\n  - http/tcp\n  - 0/tcp\n  - 65536/tcp\n  - 90-80/udp\n  - 1-2-3/tcp\n  - -5/tcp\n  - [80/tcp]\n  - +1/tcp\n", []string{
+			`5:5 firewall.open: "80" has no protocol | write 80/tcp or 80/udp`,
+			`6:5 firewall.open: "icmp" is no protocol that is known here | write 80/tcp or 80/udp`,
+			`7:5 firewall.open: "http/tcp" is no port with its protocol | write it like 80/tcp or 8000-8100/udp`,
+			`8:5 firewall.open: "0/tcp" is out of range | ports are numbers from 1 to 65535`,
+			`9:5 firewall.open: "65536/tcp" is out of range | ports are numbers from 1 to 65535`,
+			`10:5 firewall.open: "90-80/udp" begins after its end | write 80-90/udp`,
+			`11:5 firewall.open: "1-2-3/tcp" is no port with its protocol | write it like 80/tcp or 8000-8100/udp`,
+			`12:5 firewall.open: "-5/tcp" is no port with its protocol | write it like 80/tcp or 8000-8100/udp`,
+			`13:5 firewall.open: a list where a port with its protocol is wanted`,
+			`14:5 firewall.open: "+1/tcp" is no port with its protocol | write it like 80/tcp or 8000-8100/udp`}},
+		{"open to some", "version: 1\nfirewall:\n  mode: lockdown\n  open:\n  - {port: 5432/tcp, from: [10.0.0.1/8]}\n  - {port: 5433/tcp}\n  - {from: [::1]}\n  - {port: 5434/tcp, from: []}\n  - {port: 5435/tcp, from: [10.0.0.0/8, 10.1.1.1]}\n  - {ports: 1/tcp, from: [::1]}\n", []string{
+			`5:29 firewall.open.from: "10.0.0.1/8" has bits set beyond its /8 | write 10.0.0.0/8 for the network, or 10.0.0.1 for the one address`,
+			`6:6 firewall.open: from is missing | write 5433/tcp alone to open it to everybody`,
+			`7:6 firewall.open: there is no port | write it like {port: 5432/tcp, from: [10.0.0.0/8]}`,
+			`8:28 firewall.open.from: names nobody | name the addresses; to open it to everybody, write the port alone`,
+			`9:41 firewall.open.from: 10.1.1.1/32 is within 10.0.0.0/8 | leave one of them out; 10.0.0.0/8 is on line 9`,
+			`10:6 there is no key "firewall.open.ports" | did you mean port?`,
+			`10:6 firewall.open: there is no port | write it like {port: 5432/tcp, from: [10.0.0.0/8]}`}},
+		{"open already", "version: 1\nfirewall:\n  mode: lockdown\n  open:\n  - 8080/tcp\n  - 80-90/tcp\n  - 80/udp\n  - 80/tcp\n  - 85-95/tcp\n  - 8000-8100/tcp\n  - {port: 81/tcp, from: [10.0.0.0/8]}\n  - {port: 7/tcp, from: [10.0.0.0/8]}\n  - {port: 7/tcp, from: [10.2.0.0/16]}\n  - 80/udp\n", []string{
+			`5:5 firewall.open: 8080/tcp is open already by 8000-8100/tcp on line 10 | leave it out`,
+			`8:5 firewall.open: 80/tcp is open already by 80-90/tcp on line 6 | leave it out`,
+			`9:5 firewall.open: 85-95/tcp overlaps 80-90/tcp | write one range: 80-95/tcp`,
+			`11:6 firewall.open: 81/tcp is open already by 80-90/tcp on line 6 | leave it out`,
+			`13:6 firewall.open: 7/tcp is open already by 7/tcp on line 12 | leave it out`,
+			`14:5 firewall.open: 80/udp is open already by 80/udp on line 7 | leave it out`}},
+		{"SSH opened twice", "version: 1\nssh: {port: [22, 2222]}\nfirewall: {mode: lockdown, open: [2000-3000/tcp, 22/tcp]}\n", []string{
+			`3:35 2000-3000/tcp would not open SSH's port 2222 | leave SSH's port out of the range; exposure says who may reach SSH`,
+			`3:50 22/tcp would not open SSH's port 22 | leave it out; exposure says who may reach SSH`}},
+		{"lockdown's keys in guard", "version: 1\nfirewall: {open: [80/tcp], forward: yes}\n", []string{
+			`2:18 firewall.open would open nothing: firewall.mode is guard, which closes nothing but SSH | set firewall.mode: lockdown, or leave firewall.open out`,
+			`2:37 firewall.forward has no meaning: firewall.mode is guard, which never touches what is forwarded | set firewall.mode: lockdown, or leave firewall.forward out`}},
+		{"too much open", "version: 1\nfirewall: {open: [" + strings.Repeat("1/tcp,", 257) + "]}\n", []string{`2:18 firewall.open: more than 256 | open ranges, as 8000-8100/tcp`}},
+		{"countries", "version: 1\nfirewall: {countries: [JP, UK, Germny, jp, \"\", [FR]]}\n", []string{
+			`2:28 firewall.countries: "UK" is not the code of a country | the United Kingdom's code is GB`,
+			`2:32 firewall.countries: "Germny" is not the code of a country | did you mean DE (Germany)?`,
+			`2:40 firewall.countries: JP is there twice | keep one; the first is on line 2`,
+			`2:44 firewall.countries: "" is not the code of a country | a code is two letters (ISO 3166-1), for example JP`,
+			`2:48 firewall.countries: a list where the code of a country is wanted`}},
+		{"a country outside a list", "version: 1\nfirewall: {countries: jp}\n", []string{`2:23 firewall.countries: "jp" where a list is wanted | write it in brackets: [JP]`}},
+		{"no countries, or Norway", "version: 1\nfirewall: {countries: no}\n", []string{`2:23 firewall.countries: "no" where a list is wanted | write [] for all countries, or [NO] for Norway`}},
+		{"countries allowed and denied", "version: 1\nfirewall: {countries: {allow: [JP], deny: [KP]}}\n", []string{`2:24 firewall.countries: both allow and deny | keep one: whoever is not allowed is denied`}},
+		{"no country allowed", "version: 1\nfirewall: {countries: {allow: []}}\n", []string{`2:31 firewall.countries.allow: names no country | leave it out to let in everybody`}},
+		{"rate", "version: 1\nfirewall: {rate: {per_minute: 0, burst: 10001, per_hour: 1}}\n", []string{
+			`2:31 firewall.rate.per_minute: 0 is out of range | write a number from 1 to 10000`,
+			`2:41 firewall.rate.burst: 10001 is out of range | write a number from 1 to 10000`,
+			`2:48 there is no key "firewall.rate.per_hour" | the keys here are per_minute, burst`}},
+		{"rate of no kind", "version: 1\nfirewall: {rate: yes}\n", []string{`2:18 firewall.rate: "yes" where a rate or no is wanted | write rate: {per_minute: 2, burst: 5}, or rate: no`}},
+		{"rate as iptables has it", "version: 1\nfirewall: {rate: 2/minute}\n", []string{`2:18 firewall.rate: "2/minute" where a rate or no is wanted | write rate: {per_minute: 2, burst: 5}, or rate: no`}},
+		{"URLs", "version: 1\ncountry:\n  source: csv\n  urls: [http://example.com/a, 'https://u:p@example.com/a', ftp://example.com/a, 'https:///a', 'https://example.com/a#b', 'https://example.com/{a', 'https://example.com/{a}{b}', 'https://example.com/a', 'https://example.com/a', 'https://example.com/{a,b}', 'https://{a,b:x}', 'https://example.com/a b']\n", []string{
+			`4:10 country.urls: "http://example.com/a" is not https | write https://; whoever is on the way could let anybody in otherwise`,
+			`4:32 country.urls: "https://u:p@example.com/a" holds a password | leave the name and the password out: addresses of sources are shown and logged`,
+			`4:61 country.urls: "ftp://example.com/a" is no https URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`,
+			`4:82 country.urls: "https:///a" is no https URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`,
+			`4:96 country.urls: "https://example.com/a#b" has a fragment | leave out what follows the #`,
+			`4:123 country.urls: "https://example.com/{a" is no URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`,
+			`4:149 country.urls: "https://example.com/{a}{b}" is no URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`,
+			`4:204 country.urls: "https://example.com/a" is there twice | keep one`,
+			`4:229 country.urls: "https://example.com/{a,b}" stands for 2 files, the one before it for 1 | mirrors hold the same files; write as many words in the braces of each`,
+			`4:258 country.urls: "https://{a,b:x}" is no URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`,
+			`4:277 country.urls: "https://example.com/a b" is no URL | write it like https://example.com/countries.csv, or with braces for several files: https://example.com/{ipv4,ipv6}.csv`}},
+		{"URLs for nothing", "version: 1\ncountry: {urls: ['https://example.com/a']}\n", []string{`2:17 country.urls would not be read: country.source is registries | set country.source to what they hold (list, csv or mmdb), or leave country.urls out`}},
+		{"no URLs", "version: 1\ncountry: {source: mmdb}\n", []string{`2:19 country.source is mmdb, but country.urls names nothing | name where it is: urls: [https://example.com/countries.csv]`}},
+		{"every", "version: 1\ncountry: {every: yes}\n", []string{`2:18 country.every: "yes" is no duration | write 1d, or no`}},
+		{"too often", "version: 1\ncountry: {every: 5m}\n", []string{`2:18 country.every: 5m is out of range | write a duration from 1h to 30d`}},
+		{"never", "version: 1\ncountry: {every: never}\n", []string{`2:18 country.every: "never" is no duration | write no`}},
+
 		{"ban_time beyond the longest", "version: 1\nguard: {ban_time: 8d}\n", []string{`2:19 bans of 8d (guard.ban_time) are longer than the longest, 7d (guard.growth.max) | raise guard.growth.max, or set guard.growth.factor: 1 for bans that do not grow`}},
 		{"forgotten too soon", "version: 1\nguard: {growth: {forget: 1d}}\n", []string{`2:26 bans are forgotten after 1d (guard.growth.forget), while one of up to 7d (guard.growth.max) may still hold | raise guard.growth.forget to guard.growth.max or more`}},
 		{"known judged harder", "version: 1\nguard: {max_retry: 50}\n", []string{`2:20 who logged in lately would be banned sooner than a stranger: guard.known.max_retry is below guard.max_retry | raise guard.known.max_retry to guard.max_retry or more, or set guard.known.for: 0s`}},
@@ -292,9 +425,9 @@ hint: write one of normal, ddos, extra, aggressive`},
     2 | guard: {mode: "\u202e\u2028"}
       |               ^
 hint: write one of normal, ddos, extra, aggressive`},
-		{"a long line is cut", "version: 1\nadmins: [" + strings.Repeat("1.2.3.4, ", 100) + "x" + strings.Repeat(", 1.2.3.4", 100) + "]\n",
-			`x.yaml:2:910: admins: "x" is no address or prefix
-    2 | …3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, x, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1.2.3.4, 1…
+		{"a long line is cut", "version: 1\nadmins: [" + manyAddresses(1, "%s, ") + "x" + manyAddresses(2, ", %s") + "]\n",
+			`x.yaml:2:1002: admins: "x" is no address or prefix
+    2 | …2.1.95, 1.2.1.96, 1.2.1.97, 1.2.1.98, 1.2.1.99, 1.2.1.100, x, 1.2.2.1, 1.2.2.2, 1.2.2.3, 1.2.2.4, 1…
       |                                                             ^
 hint: write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); a name can be turned elsewhere by whoever runs its DNS`},
 	} {
@@ -308,6 +441,15 @@ hint: write an address (203.0.113.7, 2001:db8::1) or a prefix (203.0.113.0/24); 
 			}
 		})
 	}
+}
+
+// manyAddresses are a hundred of 1.2.n.0/24, each in a frame.
+func manyAddresses(n int, frame string) string {
+	var b strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&b, frame, fmt.Sprintf("1.2.%d.%d", n, i+1))
+	}
+	return b.String()
 }
 
 func guardKeys() []string {

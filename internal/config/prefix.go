@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -45,4 +46,81 @@ func tooWide(p netip.Prefix) bool {
 	}
 	local := p.Addr().IsPrivate() && p.Bits() >= 7 || p.Addr().IsLinkLocalUnicast() && p.Bits() >= 10
 	return p.Bits() < 16 && !local
+}
+
+// prefixes is a list of addresses and prefixes that are excepted from something,
+// none within another.
+type prefixes struct{ p *[]netip.Prefix }
+
+func (v prefixes) text() string    { return flow(*v.p, netip.Prefix.String) }
+func (v prefixes) grammar() string { return "list of addresses and prefixes" }
+func (v prefixes) schema() object {
+	return object{"type": []string{"array", "null"}, "items": prefixSchema()}
+}
+
+func prefixSchema() object {
+	return object{"type": "string", "pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}
+}
+
+func (v prefixes) decode(d *decoder, path string, n *node) {
+	var res []placedPrefix
+	for _, p := range prefixesOf(d, path, n) {
+		if tooWide(p.Prefix) {
+			d.refuse(path, p.at, "to decide and tell but never ban, set guard.enforce: no", "%s would switch the guard off for too much of the internet", p.Prefix)
+			continue
+		}
+		res = append(res, p)
+	}
+	apart(d, path, res)
+	if !d.bad[path] {
+		*v.p = plainPrefixes(res)
+	}
+}
+
+type placedPrefix struct {
+	netip.Prefix
+	at place
+}
+
+// prefixesOf reads a list of prefixes, in the file's order.
+func prefixesOf(d *decoder, path string, n *node) []placedPrefix {
+	var res []placedPrefix
+	for _, item := range itemsOf(d, path, n, "203.0.113.7, 2001:db8::/48") {
+		if !scalarOf(d, path, item, "an address or prefix", "") {
+			continue
+		}
+		p, hint, err := ParsePrefix(item.text)
+		if err != nil {
+			d.refuse(path, item.place, hint, "%v", err)
+			continue
+		}
+		res = append(res, placedPrefix{p, item.place})
+	}
+	return res
+}
+
+// apart refuses each of ps that is within another of them: of two that are the
+// same, the latter. What says a thing twice is changed once, and half of it stays.
+func apart(d *decoder, path string, ps []placedPrefix) {
+	byPrefix := slices.Clone(ps)
+	slices.SortStableFunc(byPrefix, func(a, b placedPrefix) int { return a.Compare(b.Prefix) })
+	for i, cover := 1, 0; i < len(byPrefix); i++ {
+		p, wide := byPrefix[i], byPrefix[cover]
+		switch {
+		case !wide.Contains(p.Addr()):
+			cover = i
+		case p.Prefix == wide.Prefix:
+			d.refuse(path, p.at, fmt.Sprintf("keep one; the first is on line %d", wide.at.line), "%s is there twice", p.Prefix)
+		default:
+			d.refuse(path, p.at, fmt.Sprintf("leave one of them out; %s is on line %d", wide.Prefix, wide.at.line), "%s is within %s", p.Prefix, wide.Prefix)
+		}
+	}
+}
+
+func plainPrefixes(ps []placedPrefix) []netip.Prefix {
+	var res []netip.Prefix
+	for _, p := range ps {
+		res = append(res, p.Prefix)
+	}
+	return res
 }

@@ -61,7 +61,10 @@ JSON Schema for editors. ` + "`sekisho reload`" + ` (or SIGHUP) puts a changed f
 - **Durations**: numbers with units, ` + "`w` `d` `h` `m` `s` `ms`: `90s`, `1h30m`, `7d`" + `. A number without a unit is a mistake.
 - **Addresses and prefixes**: ` + "`203.0.113.7`, `203.0.113.0/24`, `2001:db8::/48`" + `. Not taken: names (whoever runs their DNS could
   turn them elsewhere), zones, IPv4 written as IPv6, a prefix with bits set beyond its length, and a prefix so wide
-  (below /8; IPv6 below /16, private networks aside) that the guard would be off.
+  (below /8; IPv6 below /16, private networks aside) that the guard would be off, or one that another of the list holds already.
+- **Ports that are open**: ` + "`80/tcp`, `53/udp`, `8000-8100/tcp`, or `{port: 5432/tcp, from: [10.0.0.0/8]}`" + `; one that another of the list
+  opens already is a mistake.
+- **Countries**: codes of ISO 3166-1, such as ` + "`JP`" + `, and ` + "`XK`" + `; ` + "`sekisho country show JP`" + ` tells what one stands for.
 - **YAML** is taken plain: one document in UTF-8, at most 1 MiB. Anchors, aliases, merge keys, tags and directives are
   refused by name; a key that is there twice, or that nobody knows, is a mistake.
 
@@ -82,6 +85,11 @@ JSON Schema for editors. ` + "`sekisho reload`" + ` (or SIGHUP) puts a changed f
 - ` + "`guard.ban_time` ≤ `guard.growth.max` ≤ `guard.growth.forget`" + `, unless bans do not grow (` + "`guard.growth.factor: 1`" + `).
 - ` + "`guard.max_retry` ≤ `guard.known.max_retry`" + `, unless no address is known (` + "`guard.known.for: 0s`" + `).
 - ` + "`guard.escalate.ipv4` < `guard.prefix.ipv4`, and the same for `ipv6`" + `, unless networks are not banned (` + "`guard.escalate.hosts: 0`" + `).
+- ` + "`exposure: fixed`" + ` and ` + "`on_request`" + ` need ` + "`admins`" + ` that name somebody other than this host: nobody could come in otherwise, or give
+  the first grant. With ` + "`firewall.ipv6: no`" + ` one of ` + "`admins`" + `, if there are any, must be IPv4.
+- ` + "`firewall.open` and `firewall.forward`" + ` only with ` + "`firewall.mode: lockdown`" + `; no port of ` + "`ssh.port`" + ` in ` + "`firewall.open`" + `.
+- ` + "`firewall.countries`" + ` and ` + "`firewall.rate`" + ` may stay with another ` + "`exposure`" + ` than ` + "`public`" + `; they play no part then.
+- ` + "`country.urls` if and only if `country.source`" + ` is not ` + "`registries`" + `.
 - ` + "`log.files` if and only if `log.source: files`; `log.forgeable` not with `log.source: journald`" + `.
 
 There is no ban without end here: an automatic decision must not be able to lock anyone out for good. By hand there is

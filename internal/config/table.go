@@ -38,13 +38,36 @@ func (g group) walk(path string, visit func(path string, k key)) {
 // table is the whole of sekisho.yaml, bound to c: the one source of what the
 // file may say. Decoding, schema, example and reference follow it.
 func table(c *Config) group {
-	g := &c.Guard
+	f, g := &c.Firewall, &c.Guard
 	return group{
 		{"version", "The version of this file's form.", version{}},
 		{"ssh", "The SSH server that is guarded.", group{
-			{"port", "Where sshd listens: the ports at which banned peers are dropped with `guard.drop: ssh`. All of sshd's ports belong here.", ports{&c.SSH.Ports}},
+			{"port", "Where sshd listens: the ports that `exposure` is about, and at which banned peers are dropped with `guard.drop: ssh`. All of sshd's ports belong here.", ports{&c.SSH.Ports}},
 		}},
+		{"exposure", "Who may reach SSH at all. `fixed`: `admins` only. `on_request`: also whoever holds a live grant. " +
+			"`public`: everyone in `firewall.countries`, at `firewall.rate`. Whoever is banned is out in any case.",
+			choice[Exposure]{&c.Exposure, []Exposure{ExposureFixed, ExposureOnRequest, ExposurePublic}}},
 		{"admins", "Who is always let in and never banned, whatever the log says. Put your own fixed address here. " + prefixDoc, prefixes{&c.Admins}},
+		{"firewall", "The rules of the kernel. A change of them is tried, and reverts by itself unless it is confirmed: `sekisho plan`, `sekisho apply`.", group{
+			{"mode", "`guard` touches SSH only, and lives beside other firewalls. `lockdown` is the whole host: what is not let in here is dropped.",
+				choice[FirewallMode]{&f.Mode, []FirewallMode{FirewallGuard, FirewallLockdown}}},
+			{"open", "Which other ports are open, with `mode: lockdown` and only then. SSH is let in by `exposure`, not here.", services{&f.Open}},
+			{"countries", "From which countries SSH may be reached, with `exposure: public`, by ISO 3166-1 code. None: from all. " +
+				"Admins and grants are let in from everywhere.", countries{&f.Countries}},
+			{"rate", "How many new connections to SSH one address (IPv6: one /64) may make, with `exposure: public`: `burst` at once, then `per_minute`. " +
+				"Connections are counted, not logins. Admins and grants are not limited.", rate{&f.Rate}},
+			{"track", "Whether the kernel tracks SSH's connections. `no`: a full connection tracking table does not keep an administrator out.", boolean{&f.Track}},
+			{"ipv6", "Whether SSH may be reached over IPv6. `no`: nobody, not even `admins`.", boolean{&f.IPv6}},
+			{"forward", "Whether what this host forwards is left alone, with `mode: lockdown` and only then. `no`: it is dropped. Docker and virtual machines need `yes`.", boolean{&f.Forward}},
+		}},
+		{"country", "Where it is known from which address belongs to which country. Data that looks wrong is refused, and the last good one stays.", group{
+			{"source", "`registries`: the statistics of the five registries. The others read files that `urls` names: " +
+				"`list`: a code, a tab and a prefix a line. `csv`: first address, last address, code. `mmdb`: a MaxMind database.",
+				choice[CountrySource]{&c.Country.Source, []CountrySource{CountryRegistries, CountryList, CountryCSV, CountryMMDB}}},
+			{"urls", "Where the data is, for the sources that need it: mirrors, the best first. Words in braces stand for several files that are needed together: " +
+				"`\"https://example.com/{ipv4,ipv6}.csv\"`.", urls{&c.Country.URLs}},
+			{"every", "How long between two looks at the source.", every{&c.Country.Every, time.Hour, 30 * day}},
+		}},
 		{"guard", "What is an attack, and what happens then.", group{
 			{"enforce", "Whether to ban. `no` decides and tells only; nothing is written to the kernel.", boolean{&g.Enforce}},
 			{"mode", "Which messages of sshd count, as in fail2ban's sshd filter. `normal`: failed authentication and refused users. " +

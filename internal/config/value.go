@@ -91,15 +91,19 @@ func (v boolean) decode(d *decoder, path string, n *node) {
 	if !unquoted(d, path, n, "yes or no", v.text()) {
 		return
 	}
-	switch n.text {
-	case "yes", "on", "true":
-		*v.p = true
-	case "no", "off", "false":
-		*v.p = false
-	default:
+	if !isBoolean(n.text) {
 		d.refuse(path, n.place, "write yes or no (on, off, true and false are taken too)", "%s is neither yes nor no", quote(n.text))
+		return
 	}
+	*v.p = slices.Contains(yes[:], n.text)
 }
+
+var (
+	yes = [...]string{"yes", "on", "true"}
+	no  = [...]string{"no", "off", "false"}
+)
+
+func isBoolean(s string) bool { return slices.Contains(yes[:], s) || slices.Contains(no[:], s) }
 
 // number is an integer in a range; where off is set, 0 too, which switches off.
 type number struct {
@@ -293,39 +297,6 @@ func (v ports) decode(d *decoder, path string, n *node) {
 			continue
 		}
 		res = append(res, uint16(port))
-	}
-	if !d.bad[path] {
-		*v.p = res
-	}
-}
-
-// prefixes is a list of addresses and prefixes.
-type prefixes struct{ p *[]netip.Prefix }
-
-func (v prefixes) text() string    { return flow(*v.p, netip.Prefix.String) }
-func (v prefixes) grammar() string { return "list of addresses and prefixes" }
-func (v prefixes) schema() object {
-	item := object{"type": "string", "pattern": `^[0-9a-fA-F:.]+(/[0-9]{1,3})?$`}
-	return object{"type": []string{"array", "null"}, "items": item}
-}
-
-func (v prefixes) decode(d *decoder, path string, n *node) {
-	var res []netip.Prefix
-	seen := map[netip.Prefix]bool{}
-	for _, item := range itemsOf(d, path, n, "203.0.113.7, 2001:db8::/48") {
-		if !scalarOf(d, path, item, "an address or prefix", "") {
-			continue
-		}
-		p, hint, err := ParsePrefix(item.text)
-		switch {
-		case err != nil:
-			d.refuse(path, item.place, hint, "%v", err)
-		case tooWide(p):
-			d.refuse(path, item.place, "to decide and tell but never ban, set guard.enforce: no", "%s would switch the guard off for too much of the internet", p)
-		case !seen[p]: // lists are often put together from others
-			seen[p] = true
-			res = append(res, p)
-		}
 	}
 	if !d.bad[path] {
 		*v.p = res
