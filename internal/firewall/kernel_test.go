@@ -56,64 +56,15 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// What an administrator sees in nft: nothing that nft cannot read, no needless
-// part, and the reason of each rule.
-func TestListing(t *testing.T) {
+// What an administrator sees of a banned prefix in nft.
+func TestElementListing(t *testing.T) {
 	n := newNamespace(t)
 	k := newKernel(t, n)
-	if err := k.Ensure(t.Context(), State{Ports: []uint16{2222, 22, 22}, SSHOnly: true}); err != nil {
+	if err := k.Ensure(t.Context(), everything); err != nil {
 		t.Fatal(err)
 	}
-	want := `table inet sekisho {
-	set ban4 {
-		type ipv4_addr
-		flags timeout
-	}
-
-	set ban6 {
-		type ipv6_addr
-		flags timeout
-	}
-
-	set ban6n {
-		type ipv6_addr
-		flags timeout
-	}
-
-	set net4 {
-		type ipv4_addr
-		flags interval,timeout
-	}
-
-	set net6 {
-		type ipv6_addr
-		flags interval,timeout
-	}
-
-	set ports {
-		type inet_service
-		elements = { 22, 2222 }
-	}
-
-	chain raw {
-		type filter hook prerouting priority raw; policy accept;
-		iif "lo" accept comment "v1: loopback is never banned"
-		meta l4proto != tcp accept comment "v1: a ban is for SSH: not TCP"
-		tcp dport != @ports accept comment "v1: a ban is for SSH: not its ports"
-		ip saddr @ban4 counter packets 0 bytes 0 drop comment "v1: banned IPv4 hosts"
-		ip6 saddr @ban6 counter packets 0 bytes 0 drop comment "v1: banned IPv6 hosts"
-		ip6 saddr & ffff:ffff:ffff:ffff:: @ban6n counter packets 0 bytes 0 drop comment "v1: banned IPv6 /64s"
-		ip saddr @net4 counter packets 0 bytes 0 drop comment "v1: banned IPv4 prefixes"
-		ip6 saddr @net6 counter packets 0 bytes 0 drop comment "v1: banned IPv6 prefixes"
-	}
-}
-`
-	got := strings.ReplaceAll(n.run(t, "nft", "list", "ruleset"), "== @", "@") // versions of nft differ
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("nft list ruleset (-want +got):\n%s", diff)
-	}
 	ban(t, k, Ban{prefix("10.0.0.0/8"), 0})
-	if got = n.run(t, "nft", "list", "set", "inet", "sekisho", "net4"); !strings.Contains(got, `10.0.0.0/8 comment "/8@0"`) {
+	if got := n.run(t, "nft", "list", "set", "inet", "sekisho", "net4"); !strings.Contains(got, `10.0.0.0/8 comment "/8@0"`) {
 		t.Errorf("nft list set: %s", got)
 	}
 }
@@ -121,9 +72,9 @@ func TestListing(t *testing.T) {
 // Rules of another version, or of another shape under our comments, are replaced.
 func TestEnsureReplacesRules(t *testing.T) {
 	for _, tt := range []struct{ name, script string }{
-		{"another version", `replace rule inet sekisho raw handle %d ip saddr @ban4 counter drop comment "v0: banned IPv4 hosts"`},
-		{"another verdict", `replace rule inet sekisho raw handle %d ip saddr @ban4 counter accept comment "v1: banned IPv4 hosts"`},
-		{"another set", `replace rule inet sekisho raw handle %d ip saddr @net4 counter drop comment "v1: banned IPv4 hosts"`},
+		{"another version", `replace rule inet sekisho raw handle %d ip saddr @ban4 counter drop comment "older: banned IPv4 hosts"`},
+		{"another verdict", `replace rule inet sekisho raw handle %d ip saddr @ban4 counter accept comment "banned IPv4 hosts"`},
+		{"another set", `replace rule inet sekisho raw handle %d ip saddr @net4 counter drop comment "banned IPv4 hosts"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNamespace(t)

@@ -141,14 +141,22 @@ func sameChain(a, b *nftables.Chain) bool {
 
 func sameSet(a, b *nftables.Set) bool {
 	return a.KeyType == b.KeyType && a.Interval == b.Interval && a.HasTimeout == b.HasTimeout &&
-		a.Timeout == b.Timeout && a.Size == b.Size && !a.IsMap && !a.Constant && !a.Concatenation && !a.Dynamic
+		a.Timeout == b.Timeout && a.Size == b.Size && a.Dynamic == b.Dynamic && !a.IsMap && !a.Constant && !a.Concatenation
 }
 
 func sameRule(a, b *nftables.Rule) bool {
-	return bytes.Equal(a.UserData, b.UserData) && slices.EqualFunc(a.Exprs, b.Exprs, func(a, b expr.Any) bool {
+	return bytes.Equal(a.UserData, b.UserData) && slices.EqualFunc(readable(a), readable(b), func(a, b expr.Any) bool {
 		x, errX := expr.Marshal(unix.NFPROTO_INET, still(a))
 		y, errY := expr.Marshal(unix.NFPROTO_INET, still(b))
 		return errX == nil && errY == nil && bytes.Equal(x, y)
+	})
+}
+
+// readable are the expressions of r but for those that the library writes only.
+func readable(r *nftables.Rule) []expr.Any {
+	return slices.DeleteFunc(slices.Clone(r.Exprs), func(e expr.Any) bool {
+		_, ok := e.(*expr.Socket)
+		return ok
 	})
 }
 

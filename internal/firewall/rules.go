@@ -1,13 +1,10 @@
 package firewall
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
@@ -15,117 +12,195 @@ import (
 
 // Names stay within 15 characters, the limit of kernels before 4.14.
 const (
-	tableName = "sekisho"
-	chainName = "raw"
-	portsName = "ports"
+	tableName   = "sekisho"
+	chainName   = "raw" // the base chain of bans
+	inputName   = "input"
+	forwardName = "forward"
+	rawOutName  = "rawout"
+	portsName   = "ports"
 )
 
-// rulesVersion stands in each rule's comment, so that rules of another version
-// are never taken for ours. Raise it when a rule changes its meaning only.
-const rulesVersion = 1
-
-// setID is one of the sets that hold bans or grants.
-type setID uint8
-
-const (
-	ban4     setID = iota // IPv4 hosts
-	ban6                  // IPv6 hosts
-	ban6n                 // IPv6 /64s, told by their first address: one look-up in a hash
-	net4                  // any other IPv4 prefix, as disjoint intervals
-	net6                  // any other IPv6 prefix, likewise
-	setCount              // of those for bans
-	grant4                // IPv4 hosts that are let in
-	grant6                // IPv6 hosts, likewise
-	grant6n               // IPv6 /64s, likewise
-)
-
-func (s setID) String() string {
-	return [...]string{"ban4", "ban6", "ban6n", "net4", "net6", "", "grant4", "grant6", "grant6n"}[s]
+// builder makes a layout.
+type builder struct {
+	layout
+	f features
 }
 
-func (s setID) v6() bool {
-	return s == ban6 || s == ban6n || s == net6 || s == grant6 || s == grant6n
+// rule adds a rule to a chain. Its comment is for people and holds the rule's
+// figures: equal comments mean equal rules, but for the elements of sets.
+func (b *builder) rule(chain, comment string, parts ...match) {
+	c := b.chain(chain)
+	c.rules = append(c.rules, &nftables.Rule{
+		Table: b.table, Chain: c.Chain, Exprs: slices.Concat(parts...),
+		UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
+	})
 }
 
-func (s setID) interval() bool { return s == net4 || s == net6 }
+// comment is what r's rule says of itself; "" where it says nothing.
+func comment(r *nftables.Rule) string {
+	s, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+	return s
+}
 
-// loopback is the index of lo in every network namespace.
-const loopback = 1
+func (b *builder) addChain(name string) {
+	b.chains = append(b.chains, chain{Chain: &nftables.Chain{Name: name, Table: b.table}})
+}
+
+func (b *builder) addBase(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) {
+	policy := nftables.ChainPolicyAccept
+	b.chains = append(b.chains, chain{Chain: &nftables.Chain{
+		Name: name, Table: b.table, Type: nftables.ChainTypeFilter, Policy: &policy, Hooknum: hook, Priority: &priority,
+	}})
+}
+
+// addSet adds s unless there is one of its name, which holds the same then.
+func (b *builder) addSet(s set) {
+	if b.set(s.Name) == nil {
+		b.sets = append(b.sets, s)
+	}
+}
 
 // desired is the layout that s asks for, with staged loaded beside s.Ruleset unless
-// it is nil. Without intervalTimeouts the kernel cannot time the elements of an
-// interval set; we do it then.
+// it is nil.
 func desired(s State, staged *Ruleset, f features) layout {
-	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	policy := nftables.ChainPolicyAccept
+	b := &builder{f: f}
+	b.table = &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
+	b.sets = lasting(b.table, f)
 	// Before conntrack (-200): a banned packet costs half as much there, and never
 	// gets an entry.
-	raw := &nftables.Chain{
-		Name: chainName, Table: table, Type: nftables.ChainTypeFilter, Policy: &policy,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-	}
-	l := layout{table: table, chains: []chain{{Chain: raw}}}
+	b.addBase(chainName, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
 
-	for id := range setCount {
-		bans := &nftables.Set{
-			Table: table, Name: id.String(), KeyType: nftables.TypeIPAddr, KeyByteOrder: binaryutil.BigEndian,
-			Interval: id.interval(), HasTimeout: !id.interval() || f.intervalTimeouts,
-		}
-		if id.v6() {
-			bans.KeyType = nftables.TypeIP6Addr
-		}
-		l.sets = append(l.sets, set{Set: bans})
+	sets := []Ruleset{}
+	bannedPorts := slices.Clone(s.Ports)
+	if s.Ruleset.Generation != 0 {
+		sets = append(sets, s.Ruleset)
 	}
-	l.sets = append(l.sets, set{
-		Set:   &nftables.Set{Table: table, Name: portsName, KeyType: nftables.TypeInetService, KeyByteOrder: binaryutil.BigEndian},
-		fixed: true,
-		ports: slices.Compact(slices.Sorted(slices.Values(s.Ports))),
-	})
+	if staged != nil {
+		sets = append(sets, *staged)
+	}
+	for _, r := range sets {
+		// A ban holds on each port that is SSH's, or may be.
+		bannedPorts = append(bannedPorts, r.Rules.Ports...)
+	}
+	b.bans(s.SSHOnly, bannedPorts)
+	if len(sets) > 0 {
+		b.addBase(inputName, nftables.ChainHookInput, -10) // before most others, which see then what is left
+	}
+	for _, r := range sets {
+		if r.forwards() && b.chain(forwardName) == nil {
+			b.addBase(forwardName, nftables.ChainHookForward, -10)
+		}
+		if r.Rules.NoTrack && b.chain(rawOutName) == nil {
+			b.addBase(rawOutName, nftables.ChainHookOutput, *nftables.ChainPriorityRaw)
+		}
+	}
+	for _, r := range sets {
+		b.ruleset(r)
+	}
+	for _, base := range []string{chainName, inputName, forwardName, rawOutName} {
+		b.gate(base, s.Ruleset, staged)
+	}
+	return b.layout
+}
 
-	rule := func(comment string, exprs ...expr.Any) {
-		l.chains[0].rules = append(l.chains[0].rules, &nftables.Rule{
-			Table: table, Chain: raw, Exprs: exprs,
-			UserData: userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("v%d: %s", rulesVersion, comment)),
-		})
-	}
-	rule("loopback is never banned",
-		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, loopback)},
-		&expr.Verdict{Kind: expr.VerdictAccept})
-	if s.SSHOnly {
-		rule("a ban is for SSH: not TCP",
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-			&expr.Verdict{Kind: expr.VerdictAccept})
-		rule("a ban is for SSH: not its ports",
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			&expr.Lookup{SourceRegister: 1, SetName: portsName, Invert: true},
-			&expr.Verdict{Kind: expr.VerdictAccept})
+// bans drops what is banned.
+func (b *builder) bans(sshOnly bool, ports []uint16) {
+	b.addSet(portSet(b.table, portsName, ports))
+	b.rule(chainName, "loopback is never banned", loIn(), accept())
+	if sshOnly {
+		b.rule(chainName, "a ban is for SSH: not TCP", notProto(unix.IPPROTO_TCP), accept())
+		b.rule(chainName, "a ban is for SSH: not its ports", to.portNotIn(portsName), accept())
 	}
 	for id, comment := range [setCount]string{
 		"banned IPv4 hosts", "banned IPv6 hosts", "banned IPv6 /64s", "banned IPv4 prefixes", "banned IPv6 prefixes",
 	} {
-		rule(comment, append(source(setID(id)), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})...)
+		id := setID(id)
+		b.rule(chainName, comment, from.in(id.String(), id.v6(), id.halves()), drop())
 	}
-	return l
 }
 
-// source matches packets whose source address is in the set.
-func source(id setID) []expr.Any {
-	family, offset, size := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
-	if id.v6() {
-		family, offset, size = unix.NFPROTO_IPV6, 8, 16
+// gate ends a base chain: packets go to the rule set on trial while it is armed,
+// otherwise to the one in force. Where the one on trial has nothing to say here it
+// still keeps the other from saying it.
+func (b *builder) gate(base string, now Ruleset, staged *Ruleset) {
+	inForce := now.Generation != 0 && b.chain(now.name(base)) != nil
+	if staged != nil {
+		if name := staged.name(base); b.chain(name) != nil {
+			b.rule(base, fmt.Sprintf("rule set %d, while it is on trial", staged.Generation), armed(), goTo(name))
+		} else if inForce {
+			b.rule(base, fmt.Sprintf("rule set %d, while it is on trial: nothing here", staged.Generation), armed(), accept())
+		}
 	}
-	exprs := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+	if inForce {
+		b.rule(base, fmt.Sprintf("rule set %d, in force", now.Generation), goTo(now.name(base)))
 	}
-	if id == ban6n {
-		mask := append(bytes.Repeat([]byte{0xff}, 8), make([]byte, 8)...)
-		exprs = append(exprs, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 16, Mask: mask, Xor: make([]byte, 16)})
+}
+
+// name is r's own name for one of its chains and sets.
+func (r Ruleset) name(base string) string { return fmt.Sprintf("%s_%d", base, r.Generation) }
+
+// forwards reports whether r judges what is forwarded.
+func (r Ruleset) forwards() bool { return r.Rules.Mode == ModeLockdown && !r.Rules.Forward }
+
+// ruleset adds r's own sets and chains. No packet comes by before a gate leads
+// there.
+func (b *builder) ruleset(r Ruleset) {
+	b.addSet(portSet(b.table, r.name(portsName), r.Rules.Ports))
+	for _, base := range r.chains() {
+		b.addChain(r.name(base))
 	}
-	return append(exprs, &expr.Lookup{SourceRegister: 1, SetName: id.String()})
+	if r.Rules.NoTrack {
+		b.noTrack(r)
+	}
+	b.ssh(r)
+	b.input(r)
+	if r.Rules.Mode == ModeLockdown {
+		b.lockdown(r)
+	}
+	if r.forwards() {
+		b.rule(r.name(forwardName), "nothing is forwarded", drop())
+	}
+}
+
+// chains are the chains that r has, in the order in which packets meet them.
+func (r Ruleset) chains() (names []string) {
+	if r.Rules.NoTrack {
+		names = append(names, chainName)
+	}
+	names = append(names, inputName, sshName, passName)
+	if r.forwards() {
+		names = append(names, forwardName)
+	}
+	if r.Rules.NoTrack {
+		names = append(names, rawOutName)
+	}
+	return names
+}
+
+// noTrack keeps SSH out of conntrack, both ways, so that a full table stops no
+// administrator. Not over loopback: a connection of this host to itself leaves by
+// one hook and comes back by the other, which must agree.
+func (b *builder) noTrack(r Ruleset) {
+	const comment = "SSH without conntrack: its table may be full"
+	name := r.name(portsName)
+	b.rule(r.name(chainName), comment, to.portIn(name), notrack())
+	b.rule(r.name(rawOutName), comment, notLoOut(), from.portIn(name), notrack())
+}
+
+// input begins the judgement of what is for this host; in guard mode that is new
+// connections to SSH only.
+func (b *builder) input(r Ruleset) {
+	chain, ports := r.name(inputName), r.name(portsName)
+	b.rule(chain, "loopback", loIn(), accept())
+	// No rule sees what IPv6 fragments make up (IPv4 is reassembled before it comes
+	// here): the flags of TCP, or all of TCP's header, could hide in the second one.
+	// RFC 7112 forbids the latter; kernels take it before 5.11.
+	b.rule(chain, "fragments of SSH over IPv6: a SYN could hide behind them", fragment(), to.portIn(ports), drop())
+	for _, h := range [][2]byte{{unix.IPPROTO_HOPOPTS}, {unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT}, {unix.IPPROTO_DSTOPTS}} {
+		b.rule(chain, "IPv6 fragments that could hide their TCP header", fragmentOf(h[0], max(h[0], h[1])), drop())
+	}
+	// The flags that a listening socket takes, and no others: whatever else a SYN
+	// carries (ECN, URG, PSH, data), it is one.
+	b.rule(chain, "SSH: each new connection is judged, the rest is not touched",
+		to.portIn(ports), flagged(opening, expr.CmpOpEq, flagSYN), goTo(r.name(sshName)))
 }
