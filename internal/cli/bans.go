@@ -55,7 +55,7 @@ func banCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if own := ownPeer(); !force && own.IsValid() && p.Contains(own) {
+			if own := ownSession(cmd.Context()).addr(); !force && own.IsValid() && p.Contains(own) {
 				return withHint(fmt.Errorf("you are logged in from %s yourself", own), "if you can come in another way, use --force")
 			}
 			q := daemon.BanRequest{Prefix: p, Reason: reason, Force: force}

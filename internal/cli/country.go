@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"go4.org/netipx"
 
 	"sekisho/internal/country"
+	"sekisho/internal/daemon"
 	"sekisho/internal/iso3166"
 )
 
@@ -269,11 +271,13 @@ func countryUpdateCommand(g *globals) *cobra.Command {
 				return updateError(err, len(from) > 0)
 			}
 			u := newUI(g)
+			taken, told := tellDaemon(cmd.Context(), g)
 			if g.json {
-				return u.json(struct {
+				return errors.Join(u.json(struct {
 					Changed bool       `json:"changed"`
+					Taken   bool       `json:"taken"` // by a daemon that runs
 					Data    dataAnswer `json:"data"`
-				}{changed, newDataAnswer(d, nil)})
+				}{changed, taken, newDataAnswer(d, nil)}), told)
 			}
 			if changed {
 				u.line(fmt.Sprintf("updated: %d countries", len(d.Codes())))
@@ -281,13 +285,28 @@ func countryUpdateCommand(g *globals) *cobra.Command {
 				u.line("there is nothing new")
 			}
 			tellData(u, d, nil)
-			return nil
+			if taken {
+				u.line("the daemon has taken it")
+			}
+			return told
 		},
 	}
 	cmd.Flags().StringArrayVar(&from, "from", nil, "take this `FILE` (- is standard input); may be given again")
 	cmd.Flags().StringArrayVar(&codes, "country", nil, "the `CC` that matters: judge its size, not that of all together; may be given again")
 	cmd.Flags().BoolVar(&force, "force", false, "accept it whatever its size; every line must still be right")
 	return cmd
+}
+
+// tellDaemon has a daemon that runs take the data from its cache. None is no error.
+func tellDaemon(ctx context.Context, g *globals) (taken bool, err error) {
+	err = newClient(g).post(ctx, "country", struct{}{}, new(daemon.Reply))
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, errSilent):
+		return false, nil
+	}
+	return false, fmt.Errorf("the data is renewed, but the daemon has not taken it: %w", err)
 }
 
 func importFiles(g *globals, updater *country.Updater, needs country.Needs, names []string) (*country.Data, error) {

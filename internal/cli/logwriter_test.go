@@ -52,30 +52,3 @@ func TestLogWriterLosesNothing(t *testing.T) {
 		t.Errorf("%d of 1000 lines", n)
 	}
 }
-
-func TestPeerIn(t *testing.T) {
-	tests := []struct{ name, value, want string }{
-		{"IPv4", "203.0.113.7 50000 192.0.2.1 22", "203.0.113.7"},
-		{"IPv6 with a zone", "fe80::1%eth0 50000 fe80::2%eth0 22", "fe80::1"},
-		{"v4-mapped", "::ffff:203.0.113.7 1 ::ffff:192.0.2.1 22", "203.0.113.7"},
-		{"none", "", "invalid IP"},
-		{"nonsense", "UNKNOWN 65535 UNKNOWN 65535", "invalid IP"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if got := peerIn(test.value).String(); got != test.want {
-				t.Errorf("got %s, want %s", got, test.want)
-			}
-		})
-	}
-}
-
-// TestOwnPeer: a ban of where one is logged in from oneself is refused.
-func TestOwnPeer(t *testing.T) {
-	t.Setenv("SSH_CONNECTION", "203.0.113.7 50000 192.0.2.1 22")
-	var out, errs bytes.Buffer
-	code := Run(t.Context(), []string{"ban", "203.0.113.0/24", "--socket", "/nowhere"}, nil, &out, &errs)
-	if code != exitFailure || !strings.Contains(errs.String(), "you are logged in from 203.0.113.7") {
-		t.Errorf("exit %d, %s", code, errs.String())
-	}
-}

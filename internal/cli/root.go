@@ -20,6 +20,8 @@ const (
 	exitFailure = 1 // it was tried and did not work; for `check`: there are findings
 	exitUsage   = 2 // wrong arguments or a wrong configuration file; nothing was tried
 	exitNoReply = 3 // the daemon does not run, or its socket may not be opened
+
+	exitChanges = 2 // of `plan` alone, as of diff: there are changes; all that goes wrong is 1 there
 )
 
 // Default places.
@@ -90,9 +92,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func newRoot(g *globals) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "sekisho",
-		Short:         "The checkpoint in front of SSH",
-		Long:          "Sekisho stands in front of SSH: it reads what sshd says, and bans who attacks it, in the kernel, within a millisecond.",
+		Use:   "sekisho",
+		Short: "The checkpoint in front of SSH",
+		Long: "Sekisho stands in front of SSH: it lets in whom the configuration names, and bans who attacks, in the kernel, within a\n" +
+			"millisecond of what sshd says. A change of the rules is tried first, and reverts by itself unless it is confirmed.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -119,12 +122,21 @@ func newRoot(g *globals) *cobra.Command {
 	flags.StringVar(&g.socket, "socket", defaultSocket, "the daemon's control `SOCKET`")
 	flags.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
+		planCommand(g),
+		applyCommand(g),
+		confirmCommand(g),
+		revertCommand(g),
+		offCommand(g),
+		bootCommand(g),
 		runCommand(g),
 		statusCommand(g),
 		bansCommand(g),
 		banCommand(g),
 		unbanCommand(g),
 		whyCommand(g),
+		openCommand(g),
+		closeCommand(g),
+		leasesCommand(g),
 		reloadCommand(g),
 		explainCommand(g),
 		labCommand(g),

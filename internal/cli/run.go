@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,15 +28,7 @@ func runCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := newLogWriter(g.stderr)
 			defer out.close()
-			d := daemon.New(daemon.Options{
-				Load:       g.load,
-				ConfigPath: g.configPath,
-				StateDir:   g.stateDir,
-				Socket:     g.socket,
-				Version:    version,
-				Stdin:      g.stdin,
-				Logger:     logger(out, verbose, jsonLog),
-			})
+			d := daemon.New(g.daemonOptions(logger(out, verbose, jsonLog)))
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
@@ -148,7 +142,8 @@ func statusCommand(g *globals) *cobra.Command {
 			if len(s.Problems) == 0 {
 				u.line("guarding, nothing is wrong")
 			}
-			u.table(statusRows(s))
+			u.table(statusRows(s, time.Now()))
+			printCounters(u, s.Firewall.Counters)
 			return verdict(s)
 		},
 	}
@@ -162,14 +157,18 @@ func verdict(s daemon.Status) error {
 	return nil
 }
 
-func statusRows(s daemon.Status) [][]string {
+func statusRows(s daemon.Status, now time.Time) [][]string {
 	since := "since " + s.Since.Local().Format("2006-01-02 15:04:05")
 	rows := [][]string{
 		{"daemon", fmt.Sprintf("%s, pid %d, %s", s.Version, s.PID, since)},
 		{"config", s.Config},
 		{"mode", s.Mode},
-		{"bans", fmt.Sprint(s.Bans)},
 	}
+	rows = append(rows, firewallRows(s.Firewall, now)...)
+	if s.Grants > 0 {
+		rows = append(rows, []string{"grants", fmt.Sprint(s.Grants)})
+	}
+	rows = append(rows, []string{"bans", fmt.Sprint(s.Bans)})
 	if s.Dropped != nil {
 		rows = append(rows, []string{"dropped", fmt.Sprintf("%d packets of banned peers", *s.Dropped)})
 	}
@@ -191,4 +190,60 @@ func statusRows(s daemon.Status) [][]string {
 		rows = append(rows, []string{"log", sanitize(source.Name) + ": " + text})
 	}
 	return rows
+}
+
+// firewallRows tells which rule set is in force, and since when.
+func firewallRows(f daemon.FirewallStatus, now time.Time) [][]string {
+	var rows [][]string
+	switch {
+	case f.Off:
+		rows = append(rows, []string{"rules", "off: nothing of ours is in force, until `sekisho apply`"})
+	case f.Generation == 0:
+		rows = append(rows, []string{"rules", "none yet, bans only; `sekisho plan` shows what `sekisho apply` would try"})
+	default:
+		text := fmt.Sprintf("rule set %d: %s, exposure %s", f.Generation, f.Mode, f.Exposure)
+		if f.Confirmed != nil {
+			text += ", confirmed " + clockTime(*f.Confirmed)
+			if f.By != "" {
+				text += " (" + f.By + ")"
+			}
+		}
+		rows = append(rows, []string{"rules", text})
+		if !f.Applied {
+			rows = append(rows, []string{"", "the configuration file asks for something else: see `sekisho plan`"})
+		}
+	}
+	if t := f.Trial; t != nil {
+		text := fmt.Sprintf("rule set %d is %s", t.Generation, t.Stage)
+		if !t.Until.IsZero() {
+			text = fmt.Sprintf("rule set %d, %s left to confirm (until %s)", t.Generation, shortDuration(t.Until.Sub(now)), t.Until.Local().Format(time.TimeOnly))
+		}
+		rows = append(rows, []string{"on trial", text})
+	}
+	if c := f.Countries; c != nil {
+		who := "only from " + strings.Join(c.Allow, ", ")
+		if len(c.Deny) > 0 {
+			who = "not from " + strings.Join(c.Deny, ", ")
+		}
+		source := c.Source
+		if c.Embedded {
+			source += ", the program's own"
+		}
+		days := max(0, int(now.Sub(c.Time).Hours()/24))
+		rows = append(rows, []string{"countries", fmt.Sprintf("%s; %s of %s (%s old; %s)", who, plural(c.Ranges, "range"), c.Time.Format(time.DateOnly), plural(days, "day"), source)})
+	}
+	return rows
+}
+
+// printCounters tells what each rule has counted.
+func printCounters(u *ui, counters []daemon.CounterStatus) {
+	if len(counters) == 0 {
+		return
+	}
+	rows := [][]string{{"CHAIN", "PACKETS", "RULE"}}
+	for _, c := range counters {
+		rows = append(rows, []string{c.Chain, fmt.Sprint(c.Packets), c.Rule})
+	}
+	u.line("")
+	u.table(rows)
 }

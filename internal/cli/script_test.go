@@ -20,5 +20,11 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Cmds:                talkCommands,
+		Setup: func(env *testscript.Env) error {
+			env.Values[talkKey{}] = new(talk)
+			env.Setenv("SSH_CONNECTION", "")
+			return nil
+		},
 	})
 }

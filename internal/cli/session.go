@@ -2,43 +2,93 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
+
+	"sekisho/internal/conntrack"
 )
 
-// ownPeer is where whoever runs this command is logged in from by SSH, through
-// sudo and su too; invalid where that cannot be told.
-func ownPeer() netip.Addr {
-	if a := peerIn(os.Getenv("SSH_CONNECTION")); a.IsValid() {
-		return a
+// maxAncestors bounds the way up from a command to the sshd that it came by.
+const maxAncestors = 64
+
+// session is the SSH session that a command was typed in.
+type session struct {
+	peer netip.AddrPort // its client; the zero AddrPort: a console
+	// old is what the surroundings still name while that connection is over: the shell
+	// of a tmux or screen that outlived it. Zero where peer is there.
+	old netip.AddrPort
+}
+
+// addr is where whoever typed the command is, or was, logged in from; the zero
+// Addr: nobody can tell.
+func (s session) addr() netip.Addr {
+	if s.peer.IsValid() {
+		return s.peer.Addr()
 	}
-	// sudo takes the variable away; the shell before it has it still.
-	for pid, steps := os.Getppid(), 0; pid > 1 && steps < 32; steps++ {
-		if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil {
+	return s.old.Addr()
+}
+
+// ownSession finds the session that this process was started in, also through sudo
+// and su: they take SSH_CONNECTION away, but the shell before them has it still.
+// Of several the nearest whose connection is established now counts.
+func ownSession(ctx context.Context) session {
+	var s session
+	for _, peer := range peersAround(os.Getenv("SSH_CONNECTION"), os.Getppid()) {
+		alive, err := conntrack.Alive(ctx, peer, nil)
+		if alive || err != nil { // where the kernel does not say, the daemon looks for itself
+			return session{peer: peer}
+		}
+		if !s.old.IsValid() {
+			s.old = peer
+		}
+	}
+	return s
+}
+
+// peersAround are the clients that own, the value of our SSH_CONNECTION, and the
+// processes from parent upwards name, nearest first, none twice.
+func peersAround(own string, parent int) []netip.AddrPort {
+	var peers []netip.AddrPort
+	add := func(value string) {
+		if peer := peerIn(value); peer.IsValid() && !slices.Contains(peers, peer) {
+			peers = append(peers, peer)
+		}
+	}
+	add(own)
+	for steps := 0; parent > 1 && steps < maxAncestors; steps++ {
+		if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", parent)); err == nil {
 			for entry := range bytes.SplitSeq(environ, []byte{0}) {
 				if value, ok := bytes.CutPrefix(entry, []byte("SSH_CONNECTION=")); ok {
-					if a := peerIn(string(value)); a.IsValid() {
-						return a
-					}
+					add(string(value))
 				}
 			}
 		}
-		pid = parentOf(pid)
+		parent = parentOf(parent)
 	}
-	return netip.Addr{}
+	return peers
 }
 
 // peerIn reads the value of SSH_CONNECTION: peer, its port, our address, our port
 // (ssh(1)).
-func peerIn(value string) netip.Addr {
-	first, _, _ := strings.Cut(value, " ")
-	a, err := netip.ParseAddr(first)
-	if err != nil {
-		return netip.Addr{}
+func peerIn(value string) netip.AddrPort {
+	fields := strings.Fields(value)
+	if len(fields) != 4 {
+		return netip.AddrPort{}
 	}
-	return a.Unmap().WithZone("")
+	a, err := netip.ParseAddr(fields[0])
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	port, err := strconv.ParseUint(fields[1], 10, 16)
+	if err != nil || port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(port))
 }
 
 // parentOf is the parent of a process, 0 where it cannot be told.

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -23,6 +26,7 @@ type ui struct {
 	colorErr bool
 	drawErr  bool // stderr is a terminal where a line can be redrawn
 	columns  int  // of that terminal
+	in       *bufio.Reader
 }
 
 func newUI(g *globals) *ui {
@@ -59,6 +63,7 @@ func sanitize(s string) string { return printable.Text(s) }
 const (
 	bold   = "1"
 	red    = "1;31"
+	green  = "32"
 	yellow = "1;33"
 )
 
@@ -169,6 +174,87 @@ func isHead(row []string) bool {
 		}
 	}
 	return true
+}
+
+// interactive reports whether somebody can be asked.
+func (u *ui) interactive() bool {
+	f, ok := u.g.stdin.(interface{ Fd() uintptr })
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	there, _ := terminal(u.g.stderr)
+	return there
+}
+
+// ask puts a question on stderr and returns the line that is typed; "" at the end
+// of the input.
+func (u *ui) ask(ctx context.Context, question string) (string, error) {
+	fmt.Fprintf(u.g.stderr, "%s ", paint(u.colorErr, bold, sanitize(question)))
+	if u.in == nil {
+		u.in = bufio.NewReader(u.g.stdin)
+	}
+	typed := make(chan string, 1)
+	go func() {
+		line, _ := u.in.ReadString('\n') // what was typed before the end counts
+		typed <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-typed:
+		return line, nil
+	case <-ctx.Done():
+		fmt.Fprintln(u.g.stderr)
+		return "", ctx.Err()
+	}
+}
+
+// agreed asks a question that only a yes answers with yes.
+func (u *ui) agreed(ctx context.Context, question string) (bool, error) {
+	line, err := u.ask(ctx, question+" [y/N]")
+	line = strings.ToLower(line)
+	return err == nil && (line == "y" || line == "yes"), err
+}
+
+// say tells on stderr how it goes.
+func (u *ui) say(s string) { fmt.Fprintln(u.g.stderr, sanitize(s)) }
+
+// liveLine begins a line at the end of stderr that is rewritten in place. Where
+// stderr is no terminal, nothing is drawn, and what is written to it goes through.
+func (u *ui) liveLine() *liveLine {
+	return &liveLine{w: u.g.stderr, columns: u.columns, draw: u.drawErr}
+}
+
+// liveLine is such a line. Safe for concurrent use.
+type liveLine struct {
+	w       io.Writer
+	columns int
+	draw    bool
+
+	mu   sync.Mutex
+	text string
+}
+
+// show rewrites it; "" takes it off the screen.
+func (l *liveLine) show(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.draw || text == l.text {
+		return
+	}
+	l.text = text
+	fmt.Fprintf(l.w, "\r%s\x1b[K", printable.Cut(sanitize(text), l.columns-1))
+}
+
+// Write writes whole lines above it.
+func (l *liveLine) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text == "" {
+		return l.w.Write(p)
+	}
+	if _, err := fmt.Fprintf(l.w, "\r\x1b[K%s%s", p, printable.Cut(sanitize(l.text), l.columns-1)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // progress begins a bar on stderr for total bytes of work; 0: nobody knows how

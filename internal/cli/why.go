@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sekisho/internal/daemon"
+	"sekisho/internal/iso3166"
 )
 
 func whyCommand(g *globals) *cobra.Command {
@@ -50,6 +51,15 @@ func printWhy(u *ui, r daemon.WhyReply) {
 		u.line(fmt.Sprintf("%s is not banned: it has %d of the %d attempts that bring a ban", r.Addr, w.Weight, w.Bar))
 	}
 	rows := [][]string{}
+	if r.SSH != nil {
+		rows = append(rows, []string{"ssh", sshVerdict(*r.SSH, r.Banned && r.Enforced)})
+	}
+	if r.Country != "" {
+		rows = append(rows, []string{"country", countryName(r.Country)})
+	}
+	if r.Grant != nil {
+		rows = append(rows, []string{"grant", fmt.Sprintf("%s, %s left: %s (by %s)", hostOrPrefix(r.Grant.Prefix), shortDuration(r.Grant.Until.Sub(now)), r.Grant.Reason, r.Grant.Holder)})
+	}
 	for _, b := range r.Bans {
 		rows = append(rows, []string{"ban", fmt.Sprintf("%s, %s left, cause %s: %s (by %s)", hostOrPrefix(b.Prefix), left(b, now), b.Cause, b.Reason, b.Holder)})
 	}
@@ -90,6 +100,33 @@ func printWhy(u *ui, r daemon.WhyReply) {
 		u.line("")
 		u.line("let it in again with: sekisho unban " + r.Addr.String())
 	}
+}
+
+// sshVerdict says what becomes of a new connection to SSH.
+func sshVerdict(v daemon.Verdict, banned bool) string {
+	does := map[string]string{"pass": "a new connection is let in", "drop": "a new connection is dropped", "reject": "a new connection is refused"}[v.Verdict]
+	switch {
+	case does == "":
+		does = "what becomes of a new connection cannot be told"
+	case v.Verdict == "pass" && banned:
+		does = "but for the ban, " + does
+	}
+	if v.Rule != "" {
+		does += fmt.Sprintf(" by the rule %q", v.Rule)
+		if v.Chain != "" {
+			does += " in chain " + v.Chain
+		}
+	}
+	return does
+}
+
+// countryName is a country's code with its name.
+func countryName(code string) string {
+	c, err := iso3166.Parse(code)
+	if err != nil {
+		return code
+	}
+	return fmt.Sprintf("%s, %s", c, c.Name())
 }
 
 func clockTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

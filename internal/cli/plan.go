@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/daemon"
+	"sekisho/internal/trial"
+)
+
+func planCommand(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what apply would change, and what speaks against it",
+		Long: "Show how the rule set that the configuration file asks for differs from the one in force, whom it would lock out, and\n" +
+			"which other firewall stands in the way. Nothing is changed.\n" +
+			"The exit code is 0 where nothing would change, 2 where something would, 1 for every error.",
+		Args: func(cmd *cobra.Command, args []string) error { return failureOf(usageArgs(cobra.NoArgs)(cmd, args)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			plan, _, err := hostPlan(cmd.Context(), g, ownSession(cmd.Context()))
+			if err != nil {
+				return failureOf(err)
+			}
+			u := newUI(g)
+			if g.json {
+				err = u.json(plan)
+			} else {
+				printPlan(u, plan)
+			}
+			if err == nil && len(plan.Changes) > 0 {
+				return &exitError{exitChanges, errTold}
+			}
+			return err
+		},
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withHint(err, "see '"+cmd.CommandPath()+" --help'")
+	})
+	return cmd
+}
+
+// failureOf gives err the exit code 1, whatever it had: here 2 means something else.
+func failureOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitFailure, err}
+}
+
+// hostPlan asks the daemon what apply would change on this host; where none runs
+// it is found out here, and alone is true. The configuration is read here too: its
+// mistakes are told with their places.
+func hostPlan(ctx context.Context, g *globals, s session) (plan daemon.PlanReply, alone bool, err error) {
+	if _, err := g.load(); err != nil && !errors.Is(err, os.ErrPermission) {
+		return plan, false, err
+	}
+	path, err := filepath.Abs(g.configPath)
+	if err != nil {
+		return plan, false, err
+	}
+	query := url.Values{"config": {path}}
+	if s.peer.IsValid() {
+		query.Set("peer", s.peer.String())
+	}
+	err = newClient(g).get(ctx, "plan", query, &plan)
+	if !errors.Is(err, errSilent) {
+		return plan, false, err
+	}
+	plan, err = daemon.Plan(ctx, g.daemonOptions(slog.New(slog.DiscardHandler)), s.peer)
+	return plan, true, aloneError(err)
+}
+
+// daemonOptions are for what is done without a daemon.
+func (g *globals) daemonOptions(log *slog.Logger) daemon.Options {
+	return daemon.Options{Load: g.load, ConfigPath: g.configPath, StateDir: g.stateDir, Socket: g.socket, Version: version, Stdin: g.stdin, Logger: log}
+}
+
+// aloneError adds to what went wrong without a daemon what to do now.
+func aloneError(err error) error {
+	if h, ok := errors.AsType[*daemon.Error](err); ok {
+		return withHint(err, h.Hint)
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return withHint(err, "use sudo")
+	}
+	return err
+}
+
+// printPlan tells it in the order in which it matters: what changes in the
+// settings, then in the rules, then what is to be thought of before.
+func printPlan(u *ui, p daemon.PlanReply) {
+	switch {
+	case len(p.Changes) == 0:
+		u.line("nothing would change: " + inForce(p.Now))
+	case p.Now == 0:
+		u.line("no rule set is in force, only bans; the first would be:")
+	default:
+		u.line(fmt.Sprintf("rule set %d would take the place of %d:", p.Next, p.Now))
+	}
+	if len(p.Settings) > 0 {
+		u.heading("settings")
+		for _, c := range p.Settings {
+			u.line("  " + c.Text)
+		}
+	}
+	chain := ""
+	for _, c := range p.Changes {
+		if c.Chain != chain {
+			chain = c.Chain
+			u.heading("chain " + chain)
+		}
+		u.change(c)
+	}
+	if len(p.Refusals)+len(p.Blocks)+len(p.Warnings) > 0 {
+		u.line("")
+	}
+	for _, w := range p.Warnings {
+		u.warn(w.What, w.Remedy)
+	}
+	for _, b := range p.Blocks {
+		does := "drops"
+		if !b.Certain {
+			does = "may drop"
+		}
+		u.warn(fmt.Sprintf("another firewall %s new connections to port %d: %s: %s", does, b.Port, b.Where, b.Rule), b.Remedy)
+	}
+	for _, r := range p.Refusals {
+		u.refusal(r)
+	}
+}
+
+func inForce(generation uint32) string {
+	if generation == 0 {
+		return "there is no rule set, only bans"
+	}
+	return fmt.Sprintf("rule set %d is as the configuration asks", generation)
+}
+
+// heading begins a part of what the command tells.
+func (u *ui) heading(s string) { fmt.Fprintln(u.g.stdout, paint(u.colorOut, bold, sanitize(s))) }
+
+// change prints one line of a plan.
+func (u *ui) change(c trial.Change) {
+	sign, style := "+", green
+	if c.Op == trial.Remove {
+		sign, style = "-", red
+	}
+	fmt.Fprintln(u.g.stdout, paint(u.colorOut, style, "  "+sign+" "+sanitize(c.Text)))
+}
+
+// refusal prints whom the rules would lock out, or what else forbids them.
+func (u *ui) refusal(r trial.Refusal) {
+	who := ""
+	if r.Peer.IsValid() {
+		who = fmt.Sprintf("%s would be locked out: ", r.Peer)
+	}
+	fmt.Fprintf(u.g.stdout, "%s %s\n", paint(u.colorOut, red, "refused:"), sanitize(who+r.Rule))
+	if r.Hint != "" {
+		fmt.Fprintf(u.g.stdout, "%s %s\n", paint(u.colorOut, bold, "   hint:"), sanitize(r.Hint))
+	}
+}
