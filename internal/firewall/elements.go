@@ -186,7 +186,7 @@ func (m *message) hosts(typ, flags uint16, hosts []host, timed bool) {
 		if set.v6() {
 			size = 16
 		}
-		list := m.elements(typ, flags, set)
+		list := m.elements(typ, flags, set.String())
 		n := 0
 		for n < len(hosts) && hosts[n].set == set && len(m.b)-list < messageLimit {
 			var left time.Duration
@@ -203,10 +203,14 @@ func (m *message) hosts(typ, flags uint16, hosts []host, timed bool) {
 }
 
 // elements begins a message about elements of set, up to their list.
-func (m *message) elements(typ, flags uint16, set setID) (list int) {
+func (m *message) elements(typ, flags uint16, set string) (list int) {
 	m.start(nfnl|typ, flags)
-	m.string(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-	m.string(unix.NFTA_SET_ELEM_LIST_SET, set.String())
+	return m.beginElements(tableName, set)
+}
+
+func (m *message) beginElements(table, set string) (list int) {
+	m.string(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+	m.string(unix.NFTA_SET_ELEM_LIST_SET, set)
 	return m.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 }
 
@@ -238,11 +242,11 @@ type rawElement struct {
 }
 
 // list dumps a set.
-func list(s *sock, req *message, set setID, strict bool, each func(rawElement) error) error {
+func list(s *sock, req *message, set string, strict bool, each func(rawElement) error) error {
 	req.b = req.b[:0]
 	req.start(nfnl|unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
 	req.string(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
-	req.string(unix.NFTA_SET_ELEM_LIST_SET, set.String())
+	req.string(unix.NFTA_SET_ELEM_LIST_SET, set)
 	req.end()
 	return s.dump(req, strict, func(data []byte) error {
 		var err error
@@ -320,7 +324,7 @@ func (k *Kernel) Bans(ctx context.Context, yield func(Ban) error) error {
 // yieldHosts calls yield for the elements of a hash set of hosts or /64s.
 func (k *Kernel) yieldHosts(set setID, yield func(Ban) error) error {
 	var stopped error
-	err := list(k.readSock, new(message), set, false, func(e rawElement) error {
+	err := list(k.readSock, new(message), set.String(), false, func(e rawElement) error {
 		a, ok := addr(e.key)
 		if !ok {
 			return nil

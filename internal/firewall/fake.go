@@ -268,7 +268,7 @@ func (f *Fake) Seen(ctx context.Context, peer netip.AddrPort) (bool, error) {
 	k := f.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.there(ctx, "Seen", 1); err != nil {
+	if err := k.ready(ctx, "Seen"); err != nil {
 		return false, fmt.Errorf("look for %v: %w", peer, err)
 	}
 	return k.seen[unmapped(peer)].After(k.now()), nil

@@ -1,20 +1,17 @@
 package firewall
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"go4.org/netipx"
-	"golang.org/x/sys/unix"
 )
 
 // layout is all of our table but for the elements of sets that live on (bans,
-// grants, rates): a plain value. desired makes the one that is wanted, Kernel.layout
-// reads the one that is there, and Kernel.write turns one into the other.
+// grants, rates) and what rules have counted: a plain value. desired makes the one that is
+// wanted, Kernel.read reads what is held, and Kernel.write turns that into it.
 type layout struct {
 	table  *nftables.Table // nil: it is not there
 	chains []chain
@@ -78,97 +75,9 @@ func (l layout) set(name string) *set {
 	return find(l.sets, func(s set) bool { return s.Name == name })
 }
 
-// drift says in which ways have is not want, in words for people; nothing when it
-// is. Each is also what Intact reports as missing.
-func drift(have, want layout) (missing []string) {
-	miss := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
-	if have.table == nil {
-		return []string{"table inet " + tableName}
-	}
-	if have.table.Flags != want.table.Flags {
-		miss("table inet %s has other flags", tableName)
-	}
-	for _, w := range want.chains {
-		switch h := have.chain(w.Name); {
-		case h == nil:
-			miss("chain %s", w.Name)
-		case !sameChain(h.Chain, w.Chain):
-			miss("chain %s is another", w.Name)
-		}
-	}
-	for _, w := range want.sets {
-		switch h := have.set(w.Name); {
-		case h == nil:
-			miss("set %s", w.Name)
-		case !sameSet(h.Set, w.Set):
-			miss("set %s is another", w.Name)
-		}
-	}
-	for _, h := range have.chains {
-		if want.chain(h.Name) == nil {
-			miss("chain %s is not ours", h.Name)
-		}
-	}
-	for _, h := range have.sets {
-		if want.set(h.Name) == nil {
-			miss("set %s is not ours", h.Name)
-		}
-	}
-	for _, w := range want.chains {
-		if h := have.chain(w.Name); h == nil || !slices.EqualFunc(h.rules, w.rules, sameRule) {
-			miss("rules of chain %s", w.Name)
-		}
-	}
-	for _, w := range want.sets {
-		if h := have.set(w.Name); w.fixed && (h == nil || !slices.Equal(h.ports, w.ports)) {
-			miss("elements of set %s", w.Name)
-		}
-	}
-	return missing
-}
-
 func find[T any](list []T, is func(T) bool) *T {
 	if i := slices.IndexFunc(list, is); i >= 0 {
 		return &list[i]
 	}
 	return nil
-}
-
-func sameChain(a, b *nftables.Chain) bool {
-	return a.Hooknum != nil && a.Priority != nil && *a.Hooknum == *b.Hooknum && *a.Priority == *b.Priority &&
-		a.Type == b.Type && a.Policy != nil && *a.Policy == *b.Policy
-}
-
-func sameSet(a, b *nftables.Set) bool {
-	return a.KeyType == b.KeyType && a.Interval == b.Interval && a.HasTimeout == b.HasTimeout &&
-		a.Timeout == b.Timeout && a.Size == b.Size && a.Dynamic == b.Dynamic && !a.IsMap && !a.Constant && !a.Concatenation
-}
-
-func sameRule(a, b *nftables.Rule) bool {
-	return bytes.Equal(a.UserData, b.UserData) && slices.EqualFunc(readable(a), readable(b), func(a, b expr.Any) bool {
-		x, errX := expr.Marshal(unix.NFPROTO_INET, still(a))
-		y, errY := expr.Marshal(unix.NFPROTO_INET, still(b))
-		return errX == nil && errY == nil && bytes.Equal(x, y)
-	})
-}
-
-// readable are the expressions of r but for those that the library writes only.
-func readable(r *nftables.Rule) []expr.Any {
-	return slices.DeleteFunc(slices.Clone(r.Exprs), func(e expr.Any) bool {
-		_, ok := e.(*expr.Socket)
-		return ok
-	})
-}
-
-// still is e without what the kernel changes by itself.
-func still(e expr.Any) expr.Any {
-	switch e := e.(type) {
-	case *expr.Counter:
-		return &expr.Counter{}
-	case *expr.Lookup:
-		l := *e
-		l.SetID = 0 // means something within its transaction only
-		return &l
-	}
-	return e
 }

@@ -144,10 +144,9 @@ func (s *sock) commit(b *message) error {
 		if h.typ != unix.NLMSG_ERROR {
 			return false, nil
 		}
-		err := errno(data)
 		answered = true
-		if first == nil {
-			first = err
+		if err := errno(data); err != nil && first == nil {
+			first = &batchError{h.seq, err}
 		}
 		return false, nil
 	})
@@ -159,6 +158,15 @@ func (s *sock) commit(b *message) error {
 	}
 	return first
 }
+
+// batchError is what the kernel has with one message of a batch.
+type batchError struct {
+	seq uint32 // of the message, from 1 on
+	err error
+}
+
+func (e *batchError) Error() string { return e.err.Error() }
+func (e *batchError) Unwrap() error { return e.err }
 
 // dump sends a request for a dump and calls each for every message of it. With
 // strict set, a dump that the kernel knows to be torn is unix.EINTR.
@@ -247,8 +255,9 @@ func align(n int) int { return (n + 3) &^ 3 }
 
 // message is a run of netlink messages being written. The zero value is ready.
 type message struct {
-	b  []byte
-	at int // where the message being written begins
+	b   []byte
+	at  int    // where the message being written begins
+	seq uint32 // of the next one
 }
 
 const nfnl = unix.NFNL_SUBSYS_NFTABLES << 8
@@ -261,6 +270,8 @@ func (m *message) header(typ, flags uint16, family uint8, resource uint16) {
 	m.b = append(m.b, make([]byte, unix.NLMSG_HDRLEN)...)
 	binary.NativeEndian.PutUint16(m.b[m.at+4:], typ)
 	binary.NativeEndian.PutUint16(m.b[m.at+6:], unix.NLM_F_REQUEST|flags)
+	binary.NativeEndian.PutUint32(m.b[m.at+8:], m.seq)
+	m.seq++
 	m.b = append(m.b, family, unix.NFNETLINK_V0, byte(resource>>8), byte(resource))
 }
 
@@ -271,7 +282,7 @@ func (m *message) end() {
 
 // begin starts a batch, dropping what was written before.
 func (m *message) begin() {
-	m.b = m.b[:0]
+	m.b, m.seq = m.b[:0], 0
 	m.header(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	m.end()
 }
@@ -279,10 +290,15 @@ func (m *message) begin() {
 // finish asks for an answer to the last message and closes the batch. An answer
 // to the end itself is given by new kernels only.
 func (m *message) finish() {
-	flags := m.b[m.at+6:]
-	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
+	m.ack()
 	m.header(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	m.end()
+}
+
+// ack asks for an answer to the message written last.
+func (m *message) ack() {
+	flags := m.b[m.at+6:]
+	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
 }
 
 func (m *message) nest(typ uint16) (at int) {

@@ -90,7 +90,7 @@ func (p piece) span() span { return span{p.first, p.last} }
 // the one after its end unless it reaches to the last address.
 func (k *Kernel) putPieces(m *message, typ, flags uint16, set setID, pieces []piece, now time.Time) error {
 	for len(pieces) > 0 {
-		list := m.elements(typ, flags, set)
+		list := m.elements(typ, flags, set.String())
 		n := 0
 		for n < len(pieces) && len(m.b)-list < messageLimit {
 			p := pieces[n]
@@ -124,7 +124,7 @@ func (k *Kernel) putPieces(m *message, typ, flags uint16, set setID, pieces []pi
 func readNets(s *sock, set setID, now time.Time) ([]piece, error) {
 	for range 10 {
 		var bounds []bound
-		err := list(s, new(message), set, true, func(e rawElement) error {
+		err := list(s, new(message), set.String(), true, func(e rawElement) error {
 			if a, ok := addr(e.key); ok {
 				bounds = append(bounds, bound{addr: a, end: e.flags&unix.NFT_SET_ELEM_INTERVAL_END != 0, left: e.left, comment: string(e.comment)})
 			}

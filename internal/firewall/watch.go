@@ -62,11 +62,7 @@ func (k *Kernel) subscribe(buffer int) (*socket.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := k.rules.GetPortID()
-	if err == nil {
-		err = setupWatch(conn, buffer, rules, k.elems.portID, k.readSock.portID)
-	}
-	if err != nil {
+	if err := setupWatch(conn, buffer, k.layouts.portID, k.elems.portID, k.readSock.portID); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
