@@ -9,35 +9,11 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"sekisho/internal/firewall"
 	"sekisho/internal/prefixset"
-)
-
-// Snapshot is a confirmed rule set as the disk holds it: what the boot loads.
-type Snapshot struct {
-	Generation uint32         `json:"generation"` // 0: nothing was ever confirmed
-	Rules      firewall.Rules `json:"rules"`
-	Confirmed  time.Time      `json:"confirmed"`
-	By         string         `json:"by"` // what confirmed it: a login, a command, force; printable
-}
-
-// Change is one line of a plan.
-type Change struct {
-	Op    Op     `json:"op"`
-	Chain string `json:"chain,omitempty"` // of a rule, without the generation; "" of a setting
-	Text  string `json:"text"`            // for people: a rule's comment; "exposure: public -> fixed"
-}
-
-// Op is what happens to a line.
-type Op string
-
-// The operations.
-const (
-	Add    Op = "add"
-	Remove Op = "remove"
-	Modify Op = "modify" // of Settings only: "exposure: public -> fixed"
 )
 
 // Options is what Trials are made of. Firewall and Dir are needed.
@@ -54,32 +30,43 @@ type Options struct {
 }
 
 // Trials makes the trials of one host, one at a time. Safe for concurrent use.
-type Trials struct{}
+type Trials struct {
+	fw      firewall.Firewall
+	disk    disk
+	log     *slog.Logger
+	alive   func(context.Context, netip.AddrPort) (bool, error)
+	swapped func(Snapshot)
+
+	mu      sync.Mutex
+	current *trial // under way; nil: none
+
+	work    sync.Mutex // held by one of Recover, Settle, Run; it guards what follows, the disk, and which rule sets the kernel holds
+	settled bool       // what follows is known
+	inForce Snapshot   // confirmed, as far as we know
+	unsaved bool       // inForce is not on the disk
+	highest uint32     // generation that was ever used, as far as we know
+}
 
 // New makes Trials; nothing is touched before Recover.
-func New(o Options) *Trials { return &Trials{} }
-
-// Recover settles what an earlier process left: a rule set that the kernel holds
-// as confirmed while the disk still says pending is written down as confirmed, any
-// other pending one is dropped. It returns the confirmed snapshot, which the caller
-// puts in force with Ensure. A snapshot that cannot be read is an error that names
-// the file and what to do; nothing is changed then.
-func (t *Trials) Recover(ctx context.Context) (Snapshot, error) { return Snapshot{}, errSoon }
-
-// Settle writes down a rule set that was confirmed when the disk would not take
-// it: until then a reboot brings back the one before. nil where there is none;
-// else its error wraps ErrUnsaved. To be called every minute or so.
-func (t *Trials) Settle(ctx context.Context) error { return nil }
-
-// Load reads the confirmed snapshot in dir, changing nothing; the zero Snapshot
-// where nothing was ever confirmed.
-func Load(dir string) (Snapshot, error) { return Snapshot{}, errSoon }
+func New(o Options) *Trials {
+	t := &Trials{fw: o.Firewall, disk: disk{dir: o.Dir}, log: o.Logger, alive: o.Alive, swapped: o.Swapped}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if t.alive == nil {
+		t.alive = func(context.Context, netip.AddrPort) (bool, error) { return true, nil }
+	}
+	if t.swapped == nil {
+		t.swapped = func(Snapshot) {}
+	}
+	return t
+}
 
 // Request is a rule set to be tried.
 type Request struct {
 	Rules     firewall.Rules
 	Countries prefixset.Set
-	Within    time.Duration    // for confirmation
+	Within    time.Duration    // for confirmation: 5 s to 1 h
 	Sessions  []netip.AddrPort // logged in when it began: a confirm from them proves nothing
 	NoWait    bool             // force: confirmed without proof once the kernel holds it
 	By        string           // who asks
@@ -101,63 +88,32 @@ const (
 type Event struct {
 	Stage      Stage     `json:"stage"`
 	Generation uint32    `json:"generation"`
-	Until      time.Time `json:"until,omitzero"` // Armed: when the kernel reverts
-	By         string    `json:"by,omitempty"`   // what confirmed or reverted it, for people; Login: whose
+	Until      time.Time `json:"until,omitzero"` // Armed, Login: when the kernel reverts
+	By         string    `json:"by,omitempty"`   // what confirmed or reverted it, for people; Login: whose; Armed once more: why a login proved nothing
 	// Warning is what is wrong in spite of all: confirmed, but not on the disk.
 	Warning string `json:"warning,omitempty"`
 }
 
-// Run tries r: writes it down as pending, stages, arms, and waits until it is
-// confirmed or over. Where a first event was told, the last is Confirmed or
-// Reverted; a trial that nobody confirmed, or that somebody reverted, is no error.
-// An error means that something failed or ctx ended, that the rules before are in
-// force (or the kernel goes back to them in time), and why. When ctx ends, it is
-// reverted at once. progress is called by one goroutine, one event after the other.
-func (t *Trials) Run(ctx context.Context, r Request, progress func(Event)) error { return errSoon }
-
-// Login tells of a successful login, as sshd's log has it. Only one through an
-// armed rule set, newer than it, not from loopback, and open for some seconds more,
-// confirms.
-func (t *Trials) Login(ctx context.Context, user string, peer netip.AddrPort, at time.Time) {}
-
-// Confirm confirms the trial under way, asked for by the session whose client is
-// peer: it must have come through the trial's rules, unless force is set. Its
-// error says why not, with what to do.
-func (t *Trials) Confirm(ctx context.Context, peer netip.AddrPort, force bool, by string) error {
-	return errSoon
-}
-
-// Revert ends the trial under way at once.
-func (t *Trials) Revert(ctx context.Context, by string) error { return errSoon }
-
 // Current is the last event of the trial under way; ok is false where there is none.
-func (t *Trials) Current() (e Event, ok bool) { return Event{}, false }
-
-// Diff is what changes when next takes the place of now, in the order of the
-// rules. Pure.
-func Diff(now, next firewall.State) []Change { return nil }
-
-// Settings is the change from now to next in terms of the configuration file:
-// "exposure: public -> fixed", "firewall.open: + 80/tcp". The zero now is a host
-// where nothing was confirmed yet. Pure.
-func Settings(now, next firewall.Rules) []Change { return nil }
-
-// Refusal is why a rule set must not be tried: whom it would lock out, and by
-// which rule.
-type Refusal struct {
-	Peer netip.Addr `json:"peer"`
-	Rule string     `json:"rule"`
-	Hint string     `json:"hint"`
+func (t *Trials) Current() (e Event, ok bool) {
+	if tr := t.underWay(); tr != nil {
+		e = tr.last()
+		return e, e.Stage != ""
+	}
+	return Event{}, false
 }
 
-// Preflight asks for each peer whether next still lets it open a new SSH
-// connection, by running the rules. Pure.
-func Preflight(next firewall.State, live firewall.Live, peers []netip.Addr) []Refusal { return nil }
-
-var errSoon = errors.New("not there yet")
+func (t *Trials) underWay() *trial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.current
+}
 
 // ErrBusy is Run's error while another trial is under way.
 var ErrBusy = errors.New("another trial is under way")
+
+// ErrNone is the error of Confirm and Revert where no trial is under way.
+var ErrNone = errors.New("no trial is under way")
 
 // ErrUnsaved is the error of a rule set that is confirmed and in force, but not on
 // the disk: a reboot would bring back the one before.
