@@ -23,6 +23,7 @@ GOVULNCHECK   := v1.6.0
 FUZZTIME      ?= 30s
 LAB_ARGS      ?=
 BENCH_ARGS    ?=
+KERNELS       ?= bullseye bookworm trixie
 
 DESTDIR ?=
 PREFIX  ?= /usr/local
@@ -31,10 +32,10 @@ ETCDIR  := /etc/sekisho
 UNITDIR := $(PREFIX)/lib/systemd/system
 SHARE   := $(PREFIX)/share
 
-.PHONY: help deps bench-deps build test lint bench lab install uninstall fuzz clean go
+.PHONY: help deps bench-deps kernel-deps build test test-kernels lint bench lab install uninstall fuzz clean go
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 go:
 	@command -v $(GO) >/dev/null || { echo "go is not found: install it from https://go.dev/dl/ or your distribution" >&2; exit 1; }
@@ -44,6 +45,9 @@ deps: ## install what the lab and the tests need (apt-get, dnf, yum)
 
 bench-deps: deps ## install fail2ban and SSHGuard, to compare with
 	@.ci/deps bench
+
+kernel-deps: ## install qemu, for test-kernels
+	@.ci/deps kernels
 
 build: go ## build bin/sekisho, static
 	@mkdir -p bin
@@ -63,6 +67,10 @@ test: go ## run all tests; as root the kernel's too
 	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
 	echo "CGO_ENABLED=$$cgo $(GO) test $$race ./..."; \
 	CGO_ENABLED=$$cgo $(GO) test -json $$race ./... | bin/leftout
+
+test-kernels: go ## run the kernel's tests in Linux 5.10, 6.1 and 6.12, emulated (docs/kernels.md)
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps kernels; fi
+	@rc=0; GO=$(GO) .ci/kernels $(KERNELS) || rc=$$?; $(KEEP_OWNER); exit $$rc
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
