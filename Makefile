@@ -103,11 +103,13 @@ install: ## install the binary, its unit, an example configuration and completio
 	@[ -x bin/sekisho ] || { echo "bin/sekisho is not there: run make build first" >&2; exit 1; }
 	install -D -m 0755 bin/sekisho $(DESTDIR)$(BINDIR)/sekisho
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(ETCDIR) $(DESTDIR)$(SHARE)/doc/sekisho
-	sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/sekisho.service > $(DESTDIR)$(UNITDIR)/sekisho.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/sekisho.service
+	for unit in sekisho.service sekisho-firewall.service; do \
+		sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
+	done
 	install -D -m 0644 contrib/systemd/sekisho.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf
 	install -m 0644 README.md README.ja.md LICENSE NOTICE $(DESTDIR)$(SHARE)/doc/sekisho
 	install -m 0644 contrib/sekisho.yaml $(DESTDIR)$(SHARE)/doc/sekisho/sekisho.yaml
+	install -D -m 0644 -t $(DESTDIR)$(SHARE)/doc/sekisho/docs docs/*.md
 	[ -e $(DESTDIR)$(ETCDIR)/sekisho.yaml ] || install -m 0640 contrib/sekisho.yaml $(DESTDIR)$(ETCDIR)/sekisho.yaml
 	install -d -m 0755 $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions $(DESTDIR)$(SHARE)/fish/vendor_completions.d
 	bin/sekisho completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho
@@ -116,11 +118,11 @@ install: ## install the binary, its unit, an example configuration and completio
 	@if [ -z "$(DESTDIR)" ]; then \
 		getent group sekisho >/dev/null || groupadd --system sekisho; \
 		systemctl daemon-reload 2>/dev/null || true; \
-		echo "next: look at $(ETCDIR)/sekisho.yaml, then: systemctl enable --now sekisho"; \
+		echo "next: look at $(ETCDIR)/sekisho.yaml, then: systemctl enable --now sekisho, sekisho plan, sekisho apply"; \
 	fi
 
 uninstall: ## take away what install put there, but for the configuration and the state
-	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
+	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
 		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
 	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho
 

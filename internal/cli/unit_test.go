@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var unitDir = filepath.Join("..", "..", "contrib", "systemd")
+
+// TestUnitsVerify: systemd has nothing to say about our units.
+func TestUnitsVerify(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("LEFT OUT: needs systemd-analyze")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	names := []string{"sekisho.service", "sekisho-firewall.service"}
+	for i, name := range names {
+		unit, err := os.ReadFile(filepath.Join(unitDir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit = bytes.ReplaceAll(unit, []byte("/usr/local/bin/sekisho"), []byte(self)) // it looks for the program
+		names[i] = filepath.Join(dir, name)
+		if err := os.WriteFile(names[i], unit, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, append([]string{"verify", "--man=no"}, names...)...).CombinedOutput()
+	var ours []string
+	for line := range strings.Lines(string(out)) { // this machine's other units may be wrong
+		if strings.Contains(line, "sekisho") {
+			ours = append(ours, line)
+		}
+	}
+	if len(ours) > 0 || err != nil {
+		t.Errorf("%v: %s", err, strings.Join(ours, ""))
+	}
+}
+
+// TestUnitOfTheBoot: it is in force before the network and never waits for it, is
+// ordered after whoever flushes our table and runs again when it does, and stopping
+// it takes nothing away.
+func TestUnitOfTheBoot(t *testing.T) {
+	firewall, guard := readUnit(t, "sekisho-firewall.service"), readUnit(t, "sekisho.service")
+	for key, want := range map[string][]string{
+		"DefaultDependencies": {"no"}, "Type": {"oneshot"}, "RemainAfterExit": {"yes"},
+		"Before": {"network-pre.target", "shutdown.target"}, "Wants": {"network-pre.target"},
+		"After":  {"local-fs.target", "systemd-modules-load.service", "nftables.service", "ufw.service", "firewalld.service"},
+		"PartOf": {"nftables.service"}, "ReloadPropagatedFrom": {"nftables.service"}, "WantedBy": {"nftables.service"},
+		"CapabilityBoundingSet": {"CAP_NET_ADMIN"},
+	} {
+		for _, word := range want {
+			if !slices.Contains(firewall[key], word) {
+				t.Errorf("%s=%s lacks %s", key, firewall[key], word)
+			}
+		}
+	}
+	if len(firewall["CapabilityBoundingSet"]) != 1 {
+		t.Errorf("more than one capability: %s", firewall["CapabilityBoundingSet"])
+	}
+	for key, words := range firewall {
+		if strings.HasPrefix(key, "ExecStop") || slices.Contains(words, "off") {
+			t.Errorf("%s=%s takes the rules away", key, words)
+		}
+		if slices.Contains(words, "network.target") || slices.Contains(words, "network-online.target") {
+			t.Errorf("%s=%s waits for the network", key, words)
+		}
+	}
+	if !slices.Contains(guard["After"], "sekisho-firewall.service") {
+		t.Error("the daemon does not start after it")
+	}
+	if !slices.Contains(guard["Also"], "sekisho-firewall.service") {
+		t.Error("it is not enabled with the daemon")
+	}
+}
+
+// readUnit reads a unit's settings, the words of each.
+func readUnit(t *testing.T, name string) map[string][]string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(unitDir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string][]string{}
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "#") {
+			continue
+		}
+		if key, value, ok := strings.Cut(line, "="); ok {
+			settings[key] = append(settings[key], strings.Fields(value)...)
+		}
+	}
+	return settings
+}
