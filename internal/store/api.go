@@ -1,5 +1,5 @@
-// Package store keeps a host's state in one SQLite file: bans and their
-// history, log positions, logins, daily counts. It is the only package that
+// Package store keeps a host's state in one SQLite file: bans, grants and
+// their history, log positions, logins, daily counts. It is the only package that
 // imports a database driver.
 package store
 
@@ -17,12 +17,28 @@ type Effects struct {
 	Positions map[string][]byte // source name → JSON of its position
 	Bans      []lease.Lease     // begun
 	Unbans    []Unban           // lifted by hand
+	Grants    []lease.Lease     // begun
+	Revokes   []Revoke          // grants taken back by hand
 	Counts    []Count           // to add to the daily counts
 	Logins    []sshlog.Login
 }
 
 // Unban is a ban lifted by hand; the guard forgets what it counted before At.
 type Unban struct {
+	Prefix netip.Prefix
+	At     time.Time
+	By     string
+}
+
+// Revoke is a grant taken back by hand.
+type Revoke struct {
+	Prefix netip.Prefix
+	At     time.Time
+	By     string
+}
+
+// ending is an Unban or a Revoke.
+type ending = struct {
 	Prefix netip.Prefix
 	At     time.Time
 	By     string

@@ -11,14 +11,16 @@ import (
 // batch is effects that wait, merged: counts summed, positions the latest,
 // logins the last of a user from an address.
 type batch struct {
-	maxCounts, maxBans, maxOthers int // bounds; others: unbans, logins
+	maxCounts, maxBans, maxOthers int // bounds; others: unbans, grants, revokes, logins
 
 	positions map[string][]byte
 	bans      []lease.Lease
 	unbans    []Unban
+	grants    []lease.Lease
+	revokes   []Revoke
 	logins    map[loginKey]sshlog.Login
 	counts    map[countKey]tally
-	lost      int // bans, unbans and logins past the bounds
+	lost      int // bans, unbans, grants, revokes and logins past the bounds
 }
 
 type loginKey struct {
@@ -36,7 +38,7 @@ type countKey struct {
 type tally struct{ lines, attempts int }
 
 func (b *batch) empty() bool {
-	return len(b.positions)+len(b.bans)+len(b.unbans)+len(b.logins)+len(b.counts) == 0
+	return len(b.positions)+len(b.bans)+len(b.unbans)+len(b.grants)+len(b.revokes)+len(b.logins)+len(b.counts) == 0
 }
 
 func (b *batch) add(e Effects) {
@@ -46,10 +48,12 @@ func (b *batch) add(e Effects) {
 	for source, position := range e.Positions {
 		b.positions[source] = bytes.Clone(position)
 	}
-	var lost [2]int
+	var lost [4]int
 	b.bans, lost[0] = appendBounded(b.bans, e.Bans, b.maxBans)
 	b.unbans, lost[1] = appendBounded(b.unbans, e.Unbans, b.maxOthers)
-	b.lost += lost[0] + lost[1]
+	b.grants, lost[2] = appendBounded(b.grants, e.Grants, b.maxOthers)
+	b.revokes, lost[3] = appendBounded(b.revokes, e.Revokes, b.maxOthers)
+	b.lost += lost[0] + lost[1] + lost[2] + lost[3]
 	for _, l := range e.Logins {
 		k := loginKey{l.Addr, l.User}
 		old, ok := b.logins[k]
@@ -82,7 +86,7 @@ func appendBounded[T any](s, more []T, limit int) ([]T, int) {
 }
 
 func (b *batch) effects() Effects {
-	e := Effects{Positions: b.positions, Bans: b.bans, Unbans: b.unbans}
+	e := Effects{Positions: b.positions, Bans: b.bans, Unbans: b.unbans, Grants: b.grants, Revokes: b.revokes}
 	for _, l := range b.logins {
 		e.Logins = append(e.Logins, l)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	"sekisho/internal/lease"
 	"sekisho/internal/sshlog"
 )
 
@@ -23,14 +22,6 @@ const (
 const (
 	putPosition = `INSERT INTO positions (source, position, sum) VALUES (?, ?, ?)
 		ON CONFLICT DO UPDATE SET position = excluded.position, sum = excluded.sum`
-	putBan = `INSERT INTO bans (prefix, begun, ends, cause, reason, holder, attempts, count, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET ends = excluded.ends, cause = excluded.cause, reason = excluded.reason, holder = excluded.holder,
-		attempts = excluded.attempts, count = excluded.count, sum = excluded.sum`
-	getLifted = `SELECT min(at) FROM unbans WHERE prefix = ? AND at >= ?`
-	putUnban  = `INSERT INTO unbans (prefix, at, by, sum) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET by = excluded.by, sum = excluded.sum`
-	getLiftable = `SELECT prefix, begun, ends, cause, reason, holder, attempts, count, sum FROM bans
-		WHERE prefix = ? AND begun <= ? AND (ends = 0 OR ends > ?)`
 	putLogin = `INSERT INTO logins (addr, user, port, at, sum) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET port = excluded.port, at = excluded.at, sum = excluded.sum WHERE excluded.at >= at`
 	addCount = `INSERT INTO counts (day, source, user, country, kind, lines, attempts) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -38,8 +29,8 @@ const (
 )
 
 // Commit writes e in one transaction, all or nothing, and returns when it is on
-// the disk. It is idempotent per ban (prefix, from) and does not wake a ban that
-// an unban has lifted, in whatever order the two come. Texts are clipped; what
+// the disk. It is idempotent per ban or grant (prefix, from) and does not wake
+// what an unban or a revoke has ended, in whatever order the two come. Texts are clipped; what
 // cannot be a row (an invalid prefix or day) is left out and logged, so that no
 // content can stand in the way of the rest. A commit once begun is not cut short
 // by ctx.
@@ -109,10 +100,16 @@ func (w *writeTx) write(e Effects) {
 		w.exec(putPosition, seal("positions", clip(source, 4096), append([]byte{}, position...))...)
 	}
 	for _, l := range e.Bans {
-		w.ban(l)
+		w.begin(bans, l)
 	}
 	for _, u := range e.Unbans {
-		w.unban(u)
+		w.end(bans, ending(u))
+	}
+	for _, l := range e.Grants {
+		w.begin(grants, l)
+	}
+	for _, r := range e.Revokes {
+		w.end(grants, ending(r))
 	}
 	for _, l := range e.Logins {
 		w.login(l)
@@ -121,57 +118,6 @@ func (w *writeTx) write(e Effects) {
 		w.count(c)
 	}
 	w.boundCounts()
-}
-
-func (w *writeTx) ban(l lease.Lease) {
-	r := banRowOf(l)
-	if r.prefix == nil {
-		w.drop("ban", l.Prefix)
-		return
-	}
-	if w.err != nil {
-		return
-	}
-	var lifted sql.NullInt64
-	if w.err = w.stmt(getLifted).QueryRowContext(w.ctx, r.prefix, r.begun).Scan(&lifted); w.err != nil {
-		return
-	}
-	if lifted.Valid && (r.ends == 0 || lifted.Int64 < r.ends) {
-		r.ends = lifted.Int64
-	}
-	w.exec(putBan, r.sealed()...)
-}
-
-func (w *writeTx) unban(u Unban) {
-	prefix, at := encodePrefix(u.Prefix), encodeTime(u.At)
-	if prefix == nil {
-		w.drop("unban", u.Prefix)
-		return
-	}
-	w.exec(putUnban, seal("unbans", prefix, at, clip(u.By, maxName))...)
-	if w.err != nil {
-		return
-	}
-	var bans []banRow
-	rows, err := w.stmt(getLiftable).QueryContext(w.ctx, prefix, at, at)
-	if err != nil {
-		w.err = err
-		return
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r banRow
-		if r.scan(rows) {
-			r.ends = at
-			bans = append(bans, r)
-		}
-	}
-	if w.err = errors.Join(rows.Err(), rows.Close()); w.err != nil {
-		return
-	}
-	for _, r := range bans {
-		w.exec(putBan, r.sealed()...)
-	}
 }
 
 func (w *writeTx) login(l sshlog.Login) {

@@ -57,6 +57,8 @@ func numbered(n int) Effects {
 		Positions: map[string][]byte{"log": []byte(strconv.Itoa(n))},
 		Bans:      []lease.Lease{ban(netip.PrefixFrom(a, 32).String(), from, 0)},
 		Unbans:    []Unban{{Prefix: netip.PrefixFrom(a, 24), At: from}},
+		Grants:    []lease.Lease{grant(netip.PrefixFrom(a, 32).String(), from, 0)},
+		Revokes:   []Revoke{{Prefix: netip.PrefixFrom(a, 24), At: from}},
 		Logins:    []sshlog.Login{{Addr: a, User: "u", Time: from}},
 		Counts:    []Count{{Day: "2026-11-22", Kind: "failed", Lines: 1}},
 	}
@@ -70,14 +72,16 @@ func reached(ctx context.Context, s *Store) (int, error) {
 		return 0, err
 	}
 	n, _ := strconv.Atoi(string(positions["log"]))
-	var bans, unbans, logins, lines int
+	var bans, unbans, grants, revokes, logins, lines int
 	err = errors.Join(
 		s.LiveBans(ctx, t0.AddDate(9, 0, 0), func(l lease.Lease) error { bans++; return nil }),
 		s.Unbans(ctx, t0, func(Unban) error { unbans++; return nil }),
+		s.LiveGrants(ctx, t0.AddDate(9, 0, 0), func(l lease.Lease) error { grants++; return nil }),
+		s.Revokes(ctx, t0, func(Revoke) error { revokes++; return nil }),
 		s.Logins(ctx, t0, func(sshlog.Login) error { logins++; return nil }),
 		s.Counts(ctx, "", func(c Count) error { lines += c.Lines; return nil }))
-	if err == nil && (bans != n || unbans != n || logins != n || lines != n) {
-		err = fmt.Errorf("half a commit: position %d, %d bans, %d unbans, %d logins, %d lines", n, bans, unbans, logins, lines)
+	if err == nil && (bans != n || unbans != n || grants != n || revokes != n || logins != n || lines != n) {
+		err = fmt.Errorf("half a commit: position %d, %d bans, %d unbans, %d grants, %d revokes, %d logins, %d lines", n, bans, unbans, grants, revokes, logins, lines)
 	}
 	return n, err
 }

@@ -38,6 +38,8 @@ func rot(t *testing.T) ([]byte, Effects) {
 		e.Positions = some.Positions
 		e.Bans = append(e.Bans, some.Bans...)
 		e.Unbans = append(e.Unbans, some.Unbans...)
+		e.Grants = append(e.Grants, some.Grants...)
+		e.Revokes = append(e.Revokes, some.Revokes...)
 		e.Logins = append(e.Logins, some.Logins...)
 		commit(t, s, some)
 	}
@@ -74,8 +76,28 @@ func believe(t *testing.T, path string, wrote Effects) (lost int, report Report)
 	for _, u := range wrote.Unbans {
 		unbans[Unban{Prefix: u.Prefix.Masked(), At: u.At, By: u.By}] = true
 	}
+	grants := map[netip.Prefix]lease.Lease{}
+	for _, l := range wrote.Grants {
+		grants[l.Prefix] = l
+	}
+	revokes := map[Revoke]bool{}
+	for _, r := range wrote.Revokes {
+		revokes[Revoke{Prefix: r.Prefix.Masked(), At: r.At, By: r.By}] = true
+	}
 	n := 0
 	errs := errors.Join(
+		s.LiveGrants(ctx, t0.AddDate(1, 0, 0), func(l lease.Lease) error {
+			if !cmp.Equal(l, grants[l.Prefix], byValue) {
+				return fail
+			}
+			return nil
+		}),
+		s.Revokes(ctx, time.Time{}, func(r Revoke) error {
+			if !revokes[r] {
+				return fail
+			}
+			return nil
+		}),
 		s.LiveBans(ctx, t0.AddDate(1, 0, 0), func(l lease.Lease) error {
 			n++
 			if !cmp.Equal(l, bans[l.Prefix], byValue) {
@@ -199,8 +221,9 @@ func TestRecorderBeginsAnew(t *testing.T) {
 	var logged logCount
 	s, _ := open(t, filepath.Join(t.TempDir(), "state.db"), Options{})
 	bans := []lease.Lease{ban("192.0.2.1/32", t0, 0), ban("192.0.2.2/32", t0, 0)}
+	granted := grant("192.0.2.9/32", t0, 0)
 	r := NewRecorder(s, RecorderOptions{Every: time.Millisecond, Logger: slog.New(&logged), Live: func(yield func(lease.Lease) bool) {
-		_ = yield(bans[0]) && yield(bans[1])
+		_ = yield(bans[0]) && yield(granted) && yield(bans[1])
 	}})
 	stop := run(t, r)
 	for i := range 2000 {
@@ -237,6 +260,9 @@ func TestRecorderBeginsAnew(t *testing.T) {
 	}
 	want := append(bans, ban("192.0.2.3/32", t0, 0))
 	if diff := cmp.Diff(want, live(t, s, t0), byValue); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]lease.Lease{granted}, liveGrants(t, s, t0), byValue); diff != "" {
 		t.Error(diff)
 	}
 	positions, err := s.Positions(t.Context())

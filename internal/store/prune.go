@@ -8,18 +8,18 @@ import (
 
 // How long things are remembered, and how many at most.
 const (
-	keepEnded  = 366 * 24 * time.Hour // ended bans, unbans, logins
+	keepEnded  = 366 * 24 * time.Hour // ended bans and grants, unbans, revokes, logins
 	keepCounts = 400 * 24 * time.Hour
 	maxEnded   = 500_000 // ended bans; live ones are never pruned
-	maxUnbans  = 100_000
+	maxUnbans  = 100_000 // the same of ended grants, revokes
 	maxLogins  = 100_000
 )
 
-// Prune forgets what is old: ended bans, unbans and logins after a year, counts
-// after 400 days. Where there are more than the bound all the same (500,000
-// ended bans, 100,000 unbans, 100,000 logins), the time is halved until there
+// Prune forgets what is old: ended bans and grants, unbans, revokes and logins after
+// a year, counts after 400 days. Where there are more than the bound all the same
+// (500,000 ended bans, 100,000 of each of the others), the time is halved until there
 // are not, so the oldest go first. Days before now's keep their 1,000 counts with the most
-// attempts and the sum of the rest. A ban in force is never touched. The file does
+// attempts and the sum of the rest. What is in force is never touched. The file does
 // not shrink; its free pages are used again.
 func (s *Store) Prune(ctx context.Context, now time.Time) error {
 	return s.prune(ctx, now, maxEnded, maxUnbans, maxLogins, pastDayRows)
@@ -33,6 +33,8 @@ func (s *Store) prune(ctx context.Context, now time.Time, maxEnded, maxUnbans, m
 	}{
 		{`DELETE FROM bans WHERE ends != 0 AND ends < ?`, `SELECT count(*) FROM bans WHERE ends != 0 AND ends < ?`, maxEnded},
 		{`DELETE FROM unbans WHERE at < ?`, `SELECT count(*) FROM unbans WHERE at < ?`, maxUnbans},
+		{`DELETE FROM grants WHERE ends != 0 AND ends < ?`, `SELECT count(*) FROM grants WHERE ends != 0 AND ends < ?`, maxUnbans},
+		{`DELETE FROM revokes WHERE at < ?`, `SELECT count(*) FROM revokes WHERE at < ?`, maxUnbans},
 		{`DELETE FROM logins WHERE at < ?`, `SELECT count(*) FROM logins WHERE at < ?`, maxLogins},
 	} {
 		err := s.pruneStep(ctx, func(w *writeTx) {

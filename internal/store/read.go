@@ -5,11 +5,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"math"
 	"net/netip"
-	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,13 +20,8 @@ import (
 // it may use the Store.
 const pageRows = 1024
 
-const banColumns = `SELECT prefix, begun, ends, cause, reason, holder, attempts, count, sum FROM bans `
-
 const (
 	getPositions = `SELECT source, position, sum FROM positions`
-	pageLiveBans = banColumns + `WHERE (prefix, begun) > (?, ?) AND begun <= ? AND (ends = 0 OR ends > ?) ORDER BY prefix, begun LIMIT ?`
-	pageBans     = banColumns + `WHERE (prefix, begun) > (?, ?) AND begun >= ? ORDER BY prefix, begun LIMIT ?`
-	pageUnbans   = `SELECT prefix, at, by, sum FROM unbans WHERE (prefix, at) > (?, ?) AND at >= ? ORDER BY prefix, at LIMIT ?`
 	pageLogins   = `SELECT addr, user, port, at, sum FROM logins WHERE (addr, user) > (?, ?) AND at >= ? ORDER BY addr, user LIMIT ?`
 	pageCounts   = `SELECT day, source, user, country, kind, lines, attempts FROM counts
 		WHERE (day, source, user, country, kind) > (?, ?, ?, ?, ?) ORDER BY day, source, user, country, kind LIMIT ?`
@@ -41,87 +34,33 @@ const (
 	maxCovers = 129
 )
 
-var getBansOf = banColumns + `WHERE prefix IN (?` + strings.Repeat(`, ?`, maxCovers-1) + `) ORDER BY begun DESC LIMIT ?`
+var getBansOf = `SELECT prefix, begun, ends, cause, reason, holder, attempts, count, sum FROM bans WHERE prefix IN (?` + strings.Repeat(`, ?`, maxCovers-1) + `) ORDER BY begun DESC LIMIT ?`
 
 // statements are prepared at open, which also proves that the tables are there.
-var statements = []string{
-	putPosition, putBan, getLifted, putUnban, getLiftable, putLogin, addCount,
+var statements = slices.Concat(bans.prepared, grants.prepared, []string{
+	putPosition, putLogin, addCount,
 	sumSmallCounts, delSmallCounts, numCounts,
-	getPositions, pageLiveBans, pageBans, pageUnbans, pageLogins, pageCounts, getBansOf,
-}
-
-// banRow is a row of bans.
-type banRow struct {
-	prefix                []byte
-	begun, ends           int64
-	cause, reason, holder string
-	attempts, count       int64
-}
-
-func banRowOf(l lease.Lease) banRow {
-	return banRow{
-		prefix: encodePrefix(l.Prefix), begun: encodeTime(l.From), ends: encodeTime(l.Until),
-		cause: clip(l.Cause, maxWord), reason: clip(l.Reason, maxText), holder: clip(l.Holder, maxName),
-		attempts: int64(l.Attempts), count: int64(l.Count),
-	}
-}
-
-func (r *banRow) sealed() []any {
-	return seal("bans", r.prefix, r.begun, r.ends, r.cause, r.reason, r.holder, r.attempts, r.count)
-}
-
-// scan reports whether the row is sound.
-func (r *banRow) scan(rows *sql.Rows) bool {
-	var sum int64
-	err := rows.Scan(&r.prefix, &r.begun, &r.ends, &r.cause, &r.reason, &r.holder, &r.attempts, &r.count, &sum)
-	return err == nil && sum == checksum("bans", r.prefix, r.begun, r.ends, r.cause, r.reason, r.holder, r.attempts, r.count)
-}
-
-func (r *banRow) lease() (lease.Lease, bool) {
-	p, ok := decodePrefix(r.prefix)
-	return lease.Lease{
-		Prefix: p, Verdict: lease.Deny, Cause: r.cause, Reason: r.reason, Holder: r.holder,
-		From: decodeTime(r.begun), Until: decodeTime(r.ends), Attempts: int(r.attempts), Count: int(r.count),
-	}, ok
-}
-
-func scanBan(rows *sql.Rows) (lease.Lease, bool) {
-	var r banRow
-	if !r.scan(rows) {
-		return lease.Lease{}, false
-	}
-	return r.lease()
-}
-
-func banKey(l lease.Lease) []any { return []any{encodePrefix(l.Prefix), encodeTime(l.From)} }
+	getPositions, pageLogins, pageCounts, getBansOf,
+})
 
 // LiveBans yields the bans in force at now, at most one of a prefix: the one
 // that ends last. An error of yield ends it and is returned; so with all below.
 func (s *Store) LiveBans(ctx context.Context, now time.Time, yield func(lease.Lease) error) error {
-	var held lease.Lease // its prefix may come again
-	err := pages(ctx, s, "read the live bans", pageLiveBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(now), encodeTime(now)}, scanBan, banKey,
-		func(l lease.Lease) error {
-			prev := held
-			if l.Prefix == prev.Prefix && (prev.Until.IsZero() || !l.Until.IsZero() && l.Until.Before(prev.Until)) {
-				return nil
-			}
-			held = l
-			if l.Prefix == prev.Prefix || !prev.Prefix.IsValid() {
-				return nil
-			}
-			return yield(prev)
-		})
-	if err == nil && held.Prefix.IsValid() {
-		err = yield(held)
-	}
-	return err
+	return s.live(ctx, bans, now, yield)
+}
+
+// LiveGrants yields the grants in force at now, at most one of a prefix: the one
+// that ends last. A shorter grant takes nothing from a longer one; a Revoke ends
+// them all.
+func (s *Store) LiveGrants(ctx context.Context, now time.Time, yield func(lease.Lease) error) error {
+	return s.live(ctx, grants, now, yield)
 }
 
 // History yields, once per prefix that had a ban begun since then, how often it
 // was banned and when last.
 func (s *Store) History(ctx context.Context, since time.Time, yield func(lease.History) error) error {
 	var h lease.History
-	err := pages(ctx, s, "read the history of bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan, banKey,
+	err := s.begun(ctx, bans, since,
 		func(l lease.Lease) error {
 			prev := h
 			if l.Prefix != h.Prefix {
@@ -142,21 +81,23 @@ func (s *Store) History(ctx context.Context, since time.Time, yield func(lease.H
 // Bans yields every ban begun since then that is remembered, live or not, by
 // prefix and beginning.
 func (s *Store) Bans(ctx context.Context, since time.Time, yield func(lease.Lease) error) error {
-	return pages(ctx, s, "read the bans", pageBans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)}, scanBan, banKey, yield)
+	return s.begun(ctx, bans, since, yield)
 }
 
 // Unbans yields the unbans since then.
 func (s *Store) Unbans(ctx context.Context, since time.Time, yield func(Unban) error) error {
-	return pages(ctx, s, "read the unbans", pageUnbans, []any{[]byte{}, int64(math.MinInt64)}, []any{encodeTime(since)},
-		func(rows *sql.Rows) (Unban, bool) {
-			var prefix []byte
-			var at, sum int64
-			var by string
-			err := rows.Scan(&prefix, &at, &by, &sum)
-			p, ok := decodePrefix(prefix)
-			return Unban{Prefix: p, At: decodeTime(at), By: by}, err == nil && ok && sum == checksum("unbans", prefix, at, by)
-		},
-		func(u Unban) []any { return []any{encodePrefix(u.Prefix), encodeTime(u.At)} }, yield)
+	return s.ended(ctx, bans, since, func(e ending) error { return yield(Unban(e)) })
+}
+
+// Grants yields every grant begun since then that is remembered, live or not, by
+// prefix and beginning.
+func (s *Store) Grants(ctx context.Context, since time.Time, yield func(lease.Lease) error) error {
+	return s.begun(ctx, grants, since, yield)
+}
+
+// Revokes yields the revokes since then.
+func (s *Store) Revokes(ctx context.Context, since time.Time, yield func(Revoke) error) error {
+	return s.ended(ctx, grants, since, func(e ending) error { return yield(Revoke(e)) })
 }
 
 // Logins yields the last login of each user from each address since then.
@@ -229,7 +170,7 @@ func (s *Store) BansOf(ctx context.Context, addr netip.Addr) ([]lease.Lease, err
 		// An IPv4 address has fewer lengths: its own key fills the rest.
 		args = append(args, encodePrefix(netip.PrefixFrom(addr, min(bits, addr.BitLen()))))
 	}
-	var bans []lease.Lease
+	var found []lease.Lease
 	err := s.use(ctx, "read the bans of an address", func(ctx context.Context) error {
 		rows, err := s.stmts[getBansOf].QueryContext(ctx, append(args, maxBansOf)...)
 		if err != nil {
@@ -237,16 +178,16 @@ func (s *Store) BansOf(ctx context.Context, addr netip.Addr) ([]lease.Lease, err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			l, ok := scanBan(rows)
+			l, ok := bans.scanLease(rows)
 			if !ok {
 				s.skip("bans", 1)
 				continue
 			}
-			bans = append(bans, l)
+			found = append(found, l)
 		}
 		return rows.Err()
 	})
-	return bans, err
+	return found, err
 }
 
 func (s *Store) skip(table string, n int) {
@@ -317,49 +258,4 @@ func compareKeys(a, b []any) int {
 		}
 	}
 	return 0
-}
-
-// salvage carries the sound bans, unbans and logins over from a file that was
-// set aside, as far as it can be read. Positions are left behind: the sources
-// read their backlog again, and what was lost is decided anew.
-func (s *Store) salvage(ctx context.Context, aside string) (n int) {
-	if info, err := os.Lstat(aside); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return 0 // SQLite would wait for a FIFO's writer
-	}
-	old := &Store{path: aside, log: s.log, now: s.now}
-	db, err := openDB(aside, true)
-	if err != nil {
-		return 0
-	}
-	old.db, old.stmts = db, map[string]*sql.Stmt{}
-	defer old.close()
-	for _, q := range []string{pageBans, pageUnbans, pageLogins} {
-		if old.stmts[q], err = db.PrepareContext(ctx, q); err != nil {
-			return 0
-		}
-	}
-	var e Effects
-	move := func() error {
-		if len(e.Bans)+len(e.Unbans)+len(e.Logins) < pageRows {
-			return nil
-		}
-		return s.keep(&e, &n)
-	}
-	errs := errors.Join(
-		old.Unbans(ctx, time.Time{}, func(u Unban) error { e.Unbans = append(e.Unbans, u); return move() }),
-		old.Bans(ctx, time.Time{}, func(l lease.Lease) error { e.Bans = append(e.Bans, l); return move() }),
-		old.Logins(ctx, time.Time{}, func(l sshlog.Login) error { e.Logins = append(e.Logins, l); return move() }),
-		s.keep(&e, &n))
-	s.log.Warn("sound rows were carried over from the damaged file", "rows", n, "err", errs)
-	return n
-}
-
-// keep commits e and empties it. The caller holds the lock.
-func (s *Store) keep(e *Effects, n *int) error {
-	err := s.transact(context.Background(), func(tx *writeTx) { tx.write(*e) })
-	if err == nil {
-		*n += len(e.Bans) + len(e.Unbans) + len(e.Logins)
-	}
-	*e = Effects{}
-	return err
 }

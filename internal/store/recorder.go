@@ -15,10 +15,10 @@ import (
 // RecorderOptions are NewRecorder's. The zero value is ready to use.
 type RecorderOptions struct {
 	Logger *slog.Logger  // nil: discard
-	Every  time.Duration // a ban waits this long for others, 100 ms unless set; what is no ban, ten times as long
+	Every  time.Duration // a lease waits this long for others, 100 ms unless set; what is none, ten times as long
 	Retry  time.Duration // the longest wait after a failure, 5 s unless set
-	// Live gives all bans in force: they are written again into a state file that
-	// had to be begun anew. It is called on Run's goroutine.
+	// Live gives all bans and grants in force: they are written again into a state
+	// file that had to be begun anew. It is called on Run's goroutine.
 	Live iter.Seq[lease.Lease]
 	// Bounds of what waits while nothing can be written. Past MaxCounts (16384)
 	// distinct counts, further ones are summed without source and user; past
@@ -34,7 +34,7 @@ type Recorder struct {
 	store *Store
 	o     RecorderOptions
 	wake  chan struct{} // something waits
-	soon  chan struct{} // a ban or unban does
+	soon  chan struct{} // a lease or its ending does
 	hurry chan struct{} // somebody waits for it
 
 	mu        sync.Mutex
@@ -45,7 +45,7 @@ type Recorder struct {
 	degraded  error
 	since     time.Time
 
-	relive bool // the file is new to us: the live bans must be written. Run's own.
+	relive bool // the file is new to us: the live leases must be written. Run's own.
 }
 
 // NewRecorder gives a Recorder for s, which may be one that could not be opened.
@@ -81,7 +81,7 @@ func (r *Recorder) Add(e Effects) {
 	r.pending.add(e)
 	r.added++
 	r.mu.Unlock()
-	if len(e.Bans)+len(e.Unbans) > 0 {
+	if len(e.Bans)+len(e.Unbans)+len(e.Grants)+len(e.Revokes) > 0 {
 		signal(r.soon)
 	}
 	signal(r.wake)
@@ -198,7 +198,15 @@ func (r *Recorder) commit(ctx context.Context, b *batch) error {
 	if r.relive && r.o.Live != nil {
 		// Before the positions, and so before any line is done with for good.
 		for some := range slices.Chunk(slices.Collect(r.o.Live), 4096) {
-			if err := r.store.Commit(ctx, Effects{Bans: some}); err != nil {
+			var e Effects
+			for _, l := range some {
+				if l.Verdict == lease.Allow {
+					e.Grants = append(e.Grants, l)
+				} else {
+					e.Bans = append(e.Bans, l)
+				}
+			}
+			if err := r.store.Commit(ctx, e); err != nil {
 				return err
 			}
 		}

@@ -142,17 +142,22 @@ func TestBatchBounds(t *testing.T) {
 	for i := range 1000 {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
 		b.add(Effects{
-			Bans:   []lease.Lease{ban(netip.PrefixFrom(a, 32).String(), t0, 0)},
-			Unbans: []Unban{{Prefix: netip.PrefixFrom(a, 32)}},
-			Logins: []sshlog.Login{{Addr: a}},
-			Counts: []Count{{Day: "2026-11-22", Source: a, User: "root", Kind: "failed", Lines: 3}},
+			Bans:    []lease.Lease{ban(netip.PrefixFrom(a, 32).String(), t0, 0)},
+			Unbans:  []Unban{{Prefix: netip.PrefixFrom(a, 32)}},
+			Grants:  []lease.Lease{grant(netip.PrefixFrom(a, 32).String(), t0, 0)},
+			Revokes: []Revoke{{Prefix: netip.PrefixFrom(a, 32)}},
+			Logins:  []sshlog.Login{{Addr: a}},
+			Counts:  []Count{{Day: "2026-11-22", Source: a, User: "root", Kind: "failed", Lines: 3}},
 		})
 		lines += 3
 	}
 	if len(b.bans) > 32 || len(b.unbans) > 16 || len(b.logins) > 16 || len(b.counts) > 11 {
 		t.Errorf("%d bans, %d unbans, %d logins, %d counts wait", len(b.bans), len(b.unbans), len(b.logins), len(b.counts))
 	}
-	if b.lost != 3000-len(b.bans)-len(b.unbans)-len(b.logins) {
+	if len(b.grants) > 16 || len(b.revokes) > 16 {
+		t.Errorf("%d grants, %d revokes wait", len(b.grants), len(b.revokes))
+	}
+	if b.lost != 5000-len(b.bans)-len(b.unbans)-len(b.grants)-len(b.revokes)-len(b.logins) {
 		t.Errorf("%d are told lost", b.lost)
 	}
 	if got := b.bans[len(b.bans)-1].Prefix.String(); got != "10.0.3.231/32" {
@@ -182,6 +187,12 @@ func TestBatchingChangesNothing(t *testing.T) {
 		}
 		if small.Draw(t, "unban") == 0 {
 			e.Unbans = append(e.Unbans, Unban{Prefix: prefix.Draw(t, "prefix"), At: at.Draw(t, "at")})
+		}
+		for range small.Draw(t, "grants") {
+			e.Grants = append(e.Grants, grant(prefix.Draw(t, "prefix").String(), at.Draw(t, "from"), time.Hour))
+		}
+		if small.Draw(t, "revoke") == 0 {
+			e.Revokes = append(e.Revokes, Revoke{Prefix: prefix.Draw(t, "prefix"), At: at.Draw(t, "at")})
 		}
 		for range small.Draw(t, "logins") {
 			e.Logins = append(e.Logins, sshlog.Login{Addr: prefix.Draw(t, "peer").Addr(), Port: uint16(small.Draw(t, "port")), Time: at.Draw(t, "at")})
@@ -245,6 +256,12 @@ func dump(t *testing.T, s *Store) []string {
 	}
 	for _, u := range all(t, func(y func(Unban) error) error { return s.Unbans(t.Context(), time.Time{}, y) }) {
 		rows = append(rows, fmt.Sprintf("%+v", u))
+	}
+	for _, l := range all(t, func(y func(lease.Lease) error) error { return s.Grants(t.Context(), time.Time{}, y) }) {
+		rows = append(rows, fmt.Sprintf("%+v", l))
+	}
+	for _, r := range all(t, func(y func(Revoke) error) error { return s.Revokes(t.Context(), time.Time{}, y) }) {
+		rows = append(rows, fmt.Sprintf("%+v", r))
 	}
 	for _, l := range all(t, func(y func(sshlog.Login) error) error { return s.Logins(t.Context(), time.Time{}, y) }) {
 		rows = append(rows, fmt.Sprintf("%+v", l))

@@ -36,7 +36,7 @@ type Report struct {
 	Created   bool   // the file is new
 	SetAside  string // the damaged file's new name; empty: nothing was damaged
 	Why       string // what was damaged
-	Salvaged  int    // sound rows (bans, unbans, logins) carried over from the damaged file
+	Salvaged  int    // sound rows (leases, their endings, logins) carried over from the damaged file
 	Unchecked bool   // the file is too large to check it all at a start
 }
 
@@ -218,7 +218,7 @@ func (s *Store) connect(ctx context.Context, report *Report) (err error) {
 // openDB gives a database of exactly one connection. locking_mode must stand
 // before whatever reads the file, or the index of the write-ahead log is a
 // shared-memory file; the driver would sort the pragmas if they were many.
-func openDB(path string, readOnly bool) (*sql.DB, error) {
+func openDB(path string, queryOnly bool) (*sql.DB, error) {
 	q := url.Values{
 		"_txlock":       {"immediate"},
 		"_busy_timeout": {"500"},
@@ -227,8 +227,8 @@ func openDB(path string, readOnly bool) (*sql.DB, error) {
 		"_pragma": {"locking_mode(EXCLUSIVE); pragma cache_size(-2000); pragma journal_size_limit(4194304);" +
 			"pragma cell_size_check(ON); pragma trusted_schema(OFF); pragma temp_store(MEMORY)"},
 	}
-	if readOnly {
-		q.Set("mode", "ro")
+	if queryOnly { // not mode=ro: the exclusive lock needs a file that can be written
+		q.Set("_pragma", q.Get("_pragma")+"; pragma query_only(ON)")
 	}
 	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
 	c, err := sqlite.NewConnector(u.String())

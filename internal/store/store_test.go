@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,6 +63,11 @@ func live(t testing.TB, s *Store, now time.Time) []lease.Lease {
 	return all(t, func(yield func(lease.Lease) error) error { return s.LiveBans(t.Context(), now, yield) })
 }
 
+func liveGrants(t testing.TB, s *Store, now time.Time) []lease.Lease {
+	t.Helper()
+	return all(t, func(yield func(lease.Lease) error) error { return s.LiveGrants(t.Context(), now, yield) })
+}
+
 func counts(t testing.TB, s *Store, since string) []Count {
 	t.Helper()
 	return all(t, func(yield func(Count) error) error { return s.Counts(t.Context(), since, yield) })
@@ -78,6 +84,13 @@ func ban(prefix string, from time.Time, d time.Duration) lease.Lease {
 	return l
 }
 
+// grant is ban with the other verdict.
+func grant(prefix string, from time.Time, d time.Duration) lease.Lease {
+	l := ban(prefix, from, d)
+	l.Verdict, l.Cause, l.Reason, l.Holder, l.Attempts, l.Count = lease.Allow, "manual", "at home today", "hanako", 0, 0
+	return l
+}
+
 func TestCommitAndReadBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "state.db")
 	s, report := open(t, path, Options{})
@@ -91,8 +104,10 @@ func TestCommitAndReadBack(t *testing.T) {
 			ban("192.0.2.0/24", t0, 0),
 			ban("2001:db8:0:1::/64", t0.Add(time.Second), time.Minute),
 		},
-		Unbans: []Unban{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), At: t0, By: "root"}},
-		Logins: []sshlog.Login{{Addr: netip.MustParseAddr("203.0.113.7"), Port: 4022, User: "hanako", Time: t0}},
+		Unbans:  []Unban{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), At: t0, By: "root"}},
+		Grants:  []lease.Lease{grant("2001:db8::/64", t0, 0), grant("192.0.2.1/32", t0, time.Hour)},
+		Revokes: []Revoke{{Prefix: netip.MustParsePrefix("198.51.100.1/32"), At: t0, By: "root"}},
+		Logins:  []sshlog.Login{{Addr: netip.MustParseAddr("203.0.113.7"), Port: 4022, User: "hanako", Time: t0}},
 		Counts: []Count{
 			{Day: "2026-11-21", Source: netip.MustParseAddr("192.0.2.1"), User: "root", Country: "JP", Kind: "failed", Lines: 2, Attempts: 1},
 			{Day: "2026-11-22", Kind: "failed", Lines: 9, Attempts: 9},
@@ -109,6 +124,8 @@ func TestCommitAndReadBack(t *testing.T) {
 			Positions: positions,
 			Bans:      live(t, s, t0.Add(2*time.Second)),
 			Unbans:    all(t, func(yield func(Unban) error) error { return s.Unbans(t.Context(), t0, yield) }),
+			Grants:    liveGrants(t, s, t0.Add(2*time.Second)),
+			Revokes:   all(t, func(yield func(Revoke) error) error { return s.Revokes(t.Context(), t0, yield) }),
 			Logins:    all(t, func(yield func(sshlog.Login) error) error { return s.Logins(t.Context(), t0, yield) }),
 			Counts:    counts(t, s, "2026-11-21"),
 		}
@@ -175,6 +192,130 @@ func TestBansInForce(t *testing.T) {
 			if diff := cmp.Diff(tc.want, live(t, s, tc.at), byValue); diff != "" {
 				t.Error(diff)
 			}
+			if got := liveGrants(t, s, tc.at); len(got) > 0 {
+				t.Errorf("bans let in: %v", got)
+			}
+			// The same of grants.
+			s = fresh(t)
+			allow := func(ls []lease.Lease) (grants []lease.Lease) {
+				for _, l := range ls {
+					l.Verdict = lease.Allow
+					grants = append(grants, l)
+				}
+				return grants
+			}
+			for _, e := range tc.commits {
+				g := Effects{Grants: allow(e.Bans)}
+				for _, u := range e.Unbans {
+					g.Revokes = append(g.Revokes, Revoke(u))
+				}
+				commit(t, s, g)
+			}
+			if diff := cmp.Diff(allow(tc.want), liveGrants(t, s, tc.at), byValue); diff != "" {
+				t.Error(diff)
+			}
+			if got := live(t, s, tc.at); len(got) > 0 {
+				t.Errorf("grants ban: %v", got)
+			}
+		})
+	}
+}
+
+// A ban and a grant of one prefix know nothing of each other: what ends one leaves
+// the other.
+func TestVerdictsAreApart(t *testing.T) {
+	const p = "192.0.2.1/32"
+	prefix := netip.MustParsePrefix(p)
+	s := fresh(t)
+	commit(t, s, Effects{Bans: []lease.Lease{ban(p, t0, 0)}, Grants: []lease.Lease{grant(p, t0, 0)}})
+	commit(t, s, Effects{Unbans: []Unban{{Prefix: prefix, At: t0.Add(1)}}})
+	if b, g := live(t, s, t0.Add(2)), liveGrants(t, s, t0.Add(2)); len(b) != 0 || len(g) != 1 {
+		t.Errorf("after the unban: bans %v, grants %v", b, g)
+	}
+	commit(t, s, Effects{Bans: []lease.Lease{ban(p, t0.Add(3), 0)}})
+	commit(t, s, Effects{Revokes: []Revoke{{Prefix: prefix, At: t0.Add(4)}}})
+	if b, g := live(t, s, t0.Add(5)), liveGrants(t, s, t0.Add(5)); len(b) != 1 || len(g) != 0 {
+		t.Errorf("after the revoke: bans %v, grants %v", b, g)
+	}
+	// What is over is remembered, with who ended it.
+	past := all(t, func(yield func(lease.Lease) error) error { return s.Grants(t.Context(), t0, yield) })
+	want := grant(p, t0, 4)
+	if diff := cmp.Diff([]lease.Lease{want}, past, byValue); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// firstSchema is a state file as the first version of the schema left it, with a
+// ban in it.
+func firstSchema(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := openDB(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	text, err := migrations.ReadFile("migrations/0001_state.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{
+		fmt.Sprintf("PRAGMA journal_mode=WAL; PRAGMA application_id=%d", applicationID),
+		`CREATE TABLE migrations (version INTEGER NOT NULL PRIMARY KEY, at INTEGER NOT NULL) STRICT`,
+	} {
+		if _, err := db.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := step(t.Context(), db, string(text), 1, t0); err != nil {
+		t.Fatal(err)
+	}
+	row := leaseRowOf(ban("192.0.2.1/32", t0, 0))
+	if _, err := db.ExecContext(t.Context(), bans.put, row.sealed("bans")...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file from before there were grants is brought up to date, and keeps its bans;
+// so does one that is damaged.
+func TestFirstSchema(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		damage string
+	}{
+		{"sound", ""},
+		{"damaged", "DROP TABLE counts"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state", "state.db")
+			firstSchema(t, path)
+			if tc.damage != "" {
+				db, err := openDB(path, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.ExecContext(t.Context(), tc.damage); err != nil {
+					t.Fatal(err)
+				}
+				db.Close()
+			}
+			s, report := open(t, path, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+			if (report.SetAside != "") != (tc.damage != "") || (report.Salvaged == 1) != (tc.damage != "") {
+				t.Errorf("%+v", report)
+			}
+			commit(t, s, Effects{Grants: []lease.Lease{grant("192.0.2.2/32", t0, 0)}})
+			want := []lease.Lease{ban("192.0.2.1/32", t0, 0)}
+			if diff := cmp.Diff(want, live(t, s, t0), byValue); diff != "" {
+				t.Error(diff)
+			}
+			if got := liveGrants(t, s, t0); len(got) != 1 {
+				t.Errorf("grants: %v", got)
+			}
 		})
 	}
 }
@@ -188,10 +329,12 @@ func TestContentIsNeverRefused(t *testing.T) {
 	odd.Reason = strings.Repeat("関", 4000) + "\x00\xff"
 	hostBits := ban("203.0.113.77/24", t0, time.Hour)
 	commit(t, s, Effects{
-		Bans:   []lease.Lease{{}, good, odd, hostBits},
-		Unbans: []Unban{{}},
-		Logins: []sshlog.Login{{}, {Addr: netip.MustParseAddr("fe80::1%eth0"), User: strings.Repeat("u", 9999), Time: time.Time{}.AddDate(5000, 0, 0)}},
-		Counts: []Count{{}, {Day: "2026-1122-"}, {Day: "yesterday"}, {Day: "2026-11-22", User: strings.Repeat("x", 65), Kind: "a\x00\xffb", Lines: -1, Attempts: 1 << 62}},
+		Bans:    []lease.Lease{{}, good, odd, hostBits},
+		Unbans:  []Unban{{}},
+		Grants:  []lease.Lease{{}, grant("::ffff:198.51.100.9/128", t0, time.Hour)},
+		Revokes: []Revoke{{}},
+		Logins:  []sshlog.Login{{}, {Addr: netip.MustParseAddr("fe80::1%eth0"), User: strings.Repeat("u", 9999), Time: time.Time{}.AddDate(5000, 0, 0)}},
+		Counts:  []Count{{}, {Day: "2026-1122-"}, {Day: "yesterday"}, {Day: "2026-11-22", User: strings.Repeat("x", 65), Kind: "a\x00\xffb", Lines: -1, Attempts: 1 << 62}},
 	})
 	got := live(t, s, t0)
 	if len(got) != 3 {
@@ -200,6 +343,9 @@ func TestContentIsNeverRefused(t *testing.T) {
 	want := []netip.Prefix{good.Prefix, netip.MustParsePrefix("198.51.100.9/32"), netip.MustParsePrefix("203.0.113.0/24")}
 	if diff := cmp.Diff(want, []netip.Prefix{got[0].Prefix, got[1].Prefix, got[2].Prefix}, byValue); diff != "" {
 		t.Error(diff)
+	}
+	if got := liveGrants(t, s, t0); len(got) != 1 || got[0].Prefix.String() != "198.51.100.9/32" {
+		t.Errorf("grants: %v", got)
 	}
 	if n := len(got[1].Reason); n > maxText || n < maxText-3 {
 		t.Errorf("a reason of %d bytes", n)
@@ -296,8 +442,14 @@ func TestPrune(t *testing.T) {
 			ban("192.0.2.4/32", now.Add(-48*time.Hour), time.Hour),
 		},
 		Unbans: []Unban{{Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now.AddDate(-2, 0, 0)}, {Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now}},
-		Logins: []sshlog.Login{{Addr: netip.MustParseAddr("192.0.2.9"), User: "a", Time: now.AddDate(-2, 0, 0)}, {Addr: netip.MustParseAddr("192.0.2.9"), User: "b", Time: now}},
-		Counts: []Count{{Day: "2024-01-01", Kind: "failed", Lines: 1}, {Day: "2026-11-22", Kind: "failed", Lines: 1}},
+		Grants: []lease.Lease{
+			grant("192.0.2.1/32", now.AddDate(-3, 0, 0), 0), // in force for ever
+			grant("192.0.2.1/32", now.AddDate(-2, 0, 0), time.Hour),
+			grant("192.0.2.2/32", now.Add(-48*time.Hour), time.Hour),
+		},
+		Revokes: []Revoke{{Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now.AddDate(-2, 0, 0)}, {Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now}},
+		Logins:  []sshlog.Login{{Addr: netip.MustParseAddr("192.0.2.9"), User: "a", Time: now.AddDate(-2, 0, 0)}, {Addr: netip.MustParseAddr("192.0.2.9"), User: "b", Time: now}},
+		Counts:  []Count{{Day: "2024-01-01", Kind: "failed", Lines: 1}, {Day: "2026-11-22", Kind: "failed", Lines: 1}},
 	}
 	for i := range 20 { // yesterday: more than we keep
 		e.Counts = append(e.Counts, Count{Day: "2026-11-21", Source: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Kind: "failed", Lines: i, Attempts: i})
@@ -312,16 +464,22 @@ func TestPrune(t *testing.T) {
 	if got := live(t, s, now); len(got) != 2 {
 		t.Errorf("live bans after the prune: %v", got)
 	}
+	if got := liveGrants(t, s, now); len(got) != 1 {
+		t.Errorf("live grants after the prune: %v", got)
+	}
+	if n := len(all(t, func(yield func(lease.Lease) error) error { return s.Grants(t.Context(), time.Time{}, yield) })); n != 2 {
+		t.Errorf("%d grants are remembered", n)
+	}
+	if n := len(all(t, func(yield func(Revoke) error) error { return s.Revokes(t.Context(), time.Time{}, yield) })); n != 1 {
+		t.Errorf("%d revokes", n)
+	}
 	bans := all(t, func(yield func(lease.Lease) error) error { return s.Bans(t.Context(), time.Time{}, yield) })
 	if len(bans) < 3 || len(bans) > 2+50 {
 		t.Errorf("%d bans are remembered", len(bans))
 	}
-	for _, l := range bans {
-		if l.Prefix.String() == "192.0.2.4/32" {
-			return
-		}
+	if !slices.ContainsFunc(bans, func(l lease.Lease) bool { return l.Prefix.String() == "192.0.2.4/32" }) {
+		t.Error("the latest ended ban was forgotten before older ones")
 	}
-	t.Error("the latest ended ban was forgotten before older ones")
 	if n := len(counts(t, s, "")); n != 10+1+1 {
 		t.Errorf("%d counts", n)
 	}
@@ -372,7 +530,7 @@ func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	newer := filepath.Join(dir, "newer.db")
 	s, _ := open(t, newer, Options{})
-	if _, err := s.db.ExecContext(t.Context(), `INSERT INTO migrations VALUES (2, 0)`); err != nil {
+	if _, err := s.db.ExecContext(t.Context(), `INSERT INTO migrations SELECT max(version) + 1, 0 FROM migrations`); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -438,7 +596,7 @@ func TestDamagedIsSetAside(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = s.db.Exec(`UPDATE migrations SET version = 3`)
+			_, err = s.db.Exec(`UPDATE migrations SET version = 4 WHERE version = 2`)
 			return errors.Join(err, s.Close())
 		}},
 		{"a table is missing", func(path string) error {
