@@ -75,9 +75,9 @@ func compare(chain string, a, b []string) []Change {
 	for i := range length {
 		length[i] = make([]int, len(b)+1)
 	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
+	for i, was := range slices.Backward(a) {
+		for j, will := range slices.Backward(b) {
+			if was == will {
 				length[i][j] = length[i+1][j+1] + 1
 			} else {
 				length[i][j] = max(length[i+1][j], length[i][j+1])

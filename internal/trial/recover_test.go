@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,23 +20,41 @@ var errKilled = errors.New("killed")
 // kernel hears of it, or before the process hears the answer. Dead, it does nothing.
 type mortal struct {
 	firewall.Firewall
+
+	mu    sync.Mutex
 	steps []string // that were taken, in order
 	at    int      // which of them kills; -1: none
 }
 
 // step is one more step; an error is death.
 func (m *mortal) step(name string) error {
-	if m.dead() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.at >= 0 && len(m.steps) > m.at {
 		return errKilled
 	}
 	m.steps = append(m.steps, name)
-	if m.dead() {
+	if m.at >= 0 && len(m.steps) > m.at {
 		return errKilled
 	}
 	return nil
 }
 
-func (m *mortal) dead() bool { return m.at >= 0 && len(m.steps) > m.at }
+// killAfter has m die at its n-th step from now; 0: at once.
+func (m *mortal) killAfter(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.at = len(m.steps) + n - 1
+	if m.at < 0 { // at once, before the first
+		m.steps, m.at = append(m.steps, "killed"), 0
+	}
+}
+
+func (m *mortal) dead() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at >= 0 && len(m.steps) > m.at
+}
 
 func (m *mortal) call(name string, f func() error) error {
 	if err := m.step("before " + name); err != nil {
