@@ -107,7 +107,7 @@ func printPlan(u *ui, p daemon.PlanReply) {
 	if len(p.Settings) > 0 {
 		u.heading("settings")
 		for _, c := range p.Settings {
-			u.line("  " + c.Text)
+			u.change("  ", c)
 		}
 	}
 	chain := ""
@@ -116,7 +116,7 @@ func printPlan(u *ui, p daemon.PlanReply) {
 			chain = c.Chain
 			u.heading("chain " + chain)
 		}
-		u.change(c)
+		u.change("  "+signs[c.Op]+" ", c)
 	}
 	if len(p.Refusals)+len(p.Blocks)+len(p.Warnings) > 0 {
 		u.line("")
@@ -146,13 +146,13 @@ func inForce(generation uint32) string {
 // heading begins a part of what the command tells.
 func (u *ui) heading(s string) { fmt.Fprintln(u.g.stdout, paint(u.colorOut, bold, sanitize(s))) }
 
+// signs are how the lines of a plan begin.
+var signs = map[trial.Op]string{trial.Add: "+", trial.Remove: "-", trial.Modify: "~"}
+
 // change prints one line of a plan.
-func (u *ui) change(c trial.Change) {
-	sign, style := "+", green
-	if c.Op == trial.Remove {
-		sign, style = "-", red
-	}
-	fmt.Fprintln(u.g.stdout, paint(u.colorOut, style, "  "+sign+" "+sanitize(c.Text)))
+func (u *ui) change(begin string, c trial.Change) {
+	style := map[trial.Op]string{trial.Add: green, trial.Remove: red, trial.Modify: yellow}[c.Op]
+	fmt.Fprintln(u.g.stdout, paint(u.colorOut, style, begin+sanitize(c.Text)))
 }
 
 // refusal prints whom the rules would lock out, or what else forbids them.

@@ -96,7 +96,10 @@ func (v *trialView) event(e trial.Event) {
 	case trial.Armed:
 		v.live.show("")
 		if before.Stage == trial.Armed || before.Stage == trial.Login {
-			v.u.say("on trial until " + e.Until.Local().Format(time.TimeOnly))
+			if e.By != "" {
+				v.u.say(e.By)
+			}
+			v.u.say("still on trial, until " + e.Until.Local().Format(time.TimeOnly))
 		} else {
 			v.instruct(e.Until)
 		}
@@ -104,14 +107,13 @@ func (v *trialView) event(e trial.Event) {
 		v.tick(time.Now())
 	case trial.Login:
 		v.live.show("")
-		if e.By != "" {
-			v.u.say("a new login came through the new rules: " + e.By)
-		} else {
-			v.u.say("a new login came through the new rules")
-		}
+		v.u.say("a new login came through the new rules: " + e.By)
 		v.live.show("it is watched for a few seconds ...")
 	case trial.Confirmed, trial.Reverted:
 		v.live.show("")
+		if e.Warning != "" {
+			v.u.say("warning: " + e.Warning)
+		}
 	}
 }
 
@@ -151,11 +153,7 @@ func (v *trialView) end(err error) error {
 	switch {
 	case v.last.Stage == trial.Confirmed && err == nil:
 		if !v.g.json {
-			text := fmt.Sprintf("confirmed: rule set %d is in force", v.last.Generation)
-			if v.last.By != "" {
-				text += " (" + v.last.By + ")"
-			}
-			v.u.line(text)
+			v.u.line(fmt.Sprintf("rule set %d is in force, confirmed by %s", v.last.Generation, v.last.By))
 		}
 		return nil
 	case errors.Is(err, errCutOff) && v.last.Stage == "":
@@ -165,10 +163,7 @@ func (v *trialView) end(err error) error {
 	case v.reverted && (err == nil || errors.Is(err, context.Canceled)):
 		return errors.New("reverted: the rules before are in force")
 	case v.last.Stage == trial.Reverted:
-		text := "reverted: the rules before are in force"
-		if v.last.By != "" {
-			text = fmt.Sprintf("reverted (%s): the rules before are in force", v.last.By)
-		}
+		text := fmt.Sprintf("reverted by %s; the rules before are in force", v.last.By)
 		return withHint(errors.New(text), "`sekisho why ADDR` tells what the rules do with an address; more time: sekisho apply --within 5m")
 	case err == nil:
 		return withHint(errors.New("it ended without a word"), v.kernelsTurn())
