@@ -1,7 +1,13 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"go4.org/netipx"
 )
 
 // Packet is the first packet of a connection, as Judge is asked about it.
@@ -39,18 +45,90 @@ type Live struct {
 }
 
 // Judge is what the rules that s asks for do with p, found by running the very
-// expressions that the kernel is given. A rate limit counts as not yet reached.
-func (s State) Judge(p Packet, live Live) Judgement { return Judgement{} }
-
-// Line is one rule for people.
-type Line struct {
-	Chain string // without the generation
-	Text  string // its comment
+// expressions that the kernel is given. A rate limit counts as not yet reached,
+// and p as no part of a connection that is older than the rules. Where Reject is
+// as possible as Drop it is Drop.
+func (s State) Judge(p Packet, live Live) Judgement {
+	return desired(s, nil, features{}).judge(p, live)
 }
 
-// Lines are the rules of s in order, for people: two States with equal Lines
-// differ in nothing but the addresses of countries.
-func (s State) Lines() []Line { return nil }
+// judge runs p through the base chains that it meets on its way in.
+func (l layout) judge(p Packet, live Live) Judgement {
+	if !p.From.IsValid() {
+		return Judgement{}
+	}
+	g := newPassage(p)
+	r := l.ruling(p, live)
+	var j Judgement
+	for _, base := range []string{chainName, inputName} {
+		if l.chain(base) == nil {
+			continue
+		}
+		end := r.judge(g, base, Pass)
+		j = end.Judgement
+		if base := plain(end.Chain); base == passName && end.via != nil {
+			j.Chain, j.Rule = end.via.chain, end.via.rule // of the rule that let it in
+		}
+		j.Chain = plain(j.Chain)
+		if j.Verdict != Pass {
+			break
+		}
+	}
+	return j
+}
 
-// Validate says what is wrong with r, with a hint; nil when it can be put in force.
-func (r Rules) Validate() error { return nil }
+// plain is a chain's name without the generation.
+func plain(chain string) string {
+	name, _, _ := strings.Cut(chain, "_")
+	return name
+}
+
+// ruling is l as it can be run.
+func (l layout) ruling(p Packet, live Live) ruling {
+	r := ruling{chains: make(map[string][]*nftables.Rule)}
+	for _, c := range l.chains {
+		r.chains[c.Name] = c.rules
+	}
+	knows := func(f func(netip.Addr) bool) judgedSet {
+		return judgedSet{find: func([]byte) (nftables.SetElement, tri) {
+			return nftables.SetElement{}, triOf(f != nil && f(p.From.Unmap()))
+		}}
+	}
+	r.sets = func(name string) (judgedSet, bool) {
+		s := l.set(name)
+		if s == nil {
+			return judgedSet{}, false
+		}
+		size := int(s.KeyType.Bytes)
+		in := judgedSet{find: func(key []byte) (nftables.SetElement, tri) { return nftables.SetElement{}, triOf(s.holds(key)) }}
+		switch {
+		case s.fixed:
+		case isOneOf(name, ban4, setCount):
+			in = knows(live.Banned)
+		case isOneOf(name, grant4, grant6n+1):
+			in = knows(live.Granted)
+		}
+		in.size = size
+		return in, true
+	}
+	return r
+}
+
+func isOneOf(name string, first, end setID) bool {
+	for id := first; id < end; id++ {
+		if id.String() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// holds reports whether key is one of the rules' own elements of s.
+func (s *set) holds(key []byte) bool {
+	if !s.Interval {
+		return len(key) == 2 && slices.Contains(s.ports, binary.BigEndian.Uint16(key))
+	}
+	a, ok := netip.AddrFromSlice(key)
+	i, found := slices.BinarySearchFunc(s.ranges, a, func(r netipx.IPRange, a netip.Addr) int { return r.From().Compare(a) })
+	return ok && (found || i > 0 && s.ranges[i-1].Contains(a))
+}

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // Mode is how much of the host the rules are about.
@@ -45,6 +46,9 @@ type Countries struct {
 	Allow []string `json:"allow,omitempty"`
 	Deny  []string `json:"deny,omitempty"`
 }
+
+// codes are those of the one that is set.
+func (c Countries) codes() []string { return slices.Concat(c.Allow, c.Deny) }
 
 // None reports whether countries play no part.
 func (c Countries) None() bool { return len(c.Allow)+len(c.Deny) == 0 }

@@ -20,6 +20,9 @@ const (
 	portsName   = "ports"
 )
 
+// mostGeneration is the highest generation that such a name has room for.
+const mostGeneration = 9_999_999
+
 // builder makes a layout.
 type builder struct {
 	layout
@@ -181,7 +184,7 @@ func (r Ruleset) chains() (names []string) {
 // administrator. Not over loopback: a connection of this host to itself leaves by
 // one hook and comes back by the other, which must agree.
 func (b *builder) noTrack(r Ruleset) {
-	const comment = "SSH without conntrack: its table may be full"
+	const comment = "SSH, since the table of conntrack may be full"
 	name := r.name(portsName)
 	b.rule(r.name(chainName), comment, to.portIn(name), notrack())
 	b.rule(r.name(rawOutName), comment, notLoOut(), from.portIn(name), notrack())
@@ -201,6 +204,6 @@ func (b *builder) input(r Ruleset) {
 	}
 	// The flags that a listening socket takes, and no others: whatever else a SYN
 	// carries (ECN, URG, PSH, data), it is one.
-	b.rule(chain, "SSH: each new connection is judged, the rest is not touched",
+	b.rule(chain, "new connections to SSH; the rest of it is not touched",
 		to.portIn(ports), flagged(opening, expr.CmpOpEq, flagSYN), goTo(r.name(sshName)))
 }

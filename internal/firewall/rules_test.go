@@ -121,19 +121,25 @@ func TestListings(t *testing.T) {
 			n := newNamespace(t)
 			load(t, n, l)
 			got := strings.ReplaceAll(n.run(t, "nft", "-t", "list", "table", "inet", tableName), "== @", "@") // versions of nft differ
-			file := filepath.Join("testdata", "listing", name+".nft")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("nft -t list table (-want +got):\n%s", diff)
-			}
+			golden(t, filepath.Join("listing", name+".nft"), got)
 		})
+	}
+}
+
+// golden compares got with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
 	}
 }
