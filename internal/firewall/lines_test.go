@@ -1,12 +1,14 @@
 package firewall
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"pgregory.net/rapid"
 )
 
@@ -108,4 +110,10 @@ func TestLinesProperty(t *testing.T) {
 			t.Fatal("canonical rules are other rules")
 		}
 	})
+}
+
+func sameRule(a, b *nftables.Rule) bool {
+	x, errX := canonicalExprs(a.Exprs)
+	y, errY := canonicalExprs(b.Exprs)
+	return errX == nil && errY == nil && bytes.Equal(x, y) && bytes.Equal(a.UserData, b.UserData)
 }

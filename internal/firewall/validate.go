@@ -21,12 +21,12 @@ const (
 // that mean the same are equal. It makes nothing valid that is not.
 func (r Rules) Canonical() Rules {
 	r.Ports = sorted(r.Ports, cmp.Compare[uint16])
-	r.Admins = canonical(r.Admins)
+	r.Admins = canonicalPrefixes(r.Admins)
 	r.Countries.Allow = sorted(r.Countries.Allow, cmp.Compare[string])
 	r.Countries.Deny = sorted(r.Countries.Deny, cmp.Compare[string])
 	r.Open = slices.Clone(r.Open)
 	for i, s := range r.Open {
-		r.Open[i].From = canonical(s.From)
+		r.Open[i].From = canonicalPrefixes(s.From)
 	}
 	slices.SortStableFunc(r.Open, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last), slices.CompareFunc(a.From, b.From, netip.Prefix.Compare))
@@ -37,7 +37,7 @@ func (r Rules) Canonical() Rules {
 	return r
 }
 
-func canonical(prefixes []netip.Prefix) []netip.Prefix {
+func canonicalPrefixes(prefixes []netip.Prefix) []netip.Prefix {
 	masked := slices.Clone(prefixes)
 	for i, p := range masked {
 		masked[i] = p.Masked()
