@@ -54,7 +54,7 @@ func (tr *trial) confirm(ctx context.Context, by string) error {
 		return err
 	}
 	if e := tr.last(); e.Stage == Reverted {
-		return &Error{fmt.Errorf("it was reverted a moment before by %s", e.By), "sekisho apply tries it again"}
+		return &Error{fmt.Errorf("%w: it was reverted a moment before by %s", ErrOver, e.By), "sekisho apply tries the rules again"}
 	}
 	return nil // confirmed by somebody else, a moment before
 }
@@ -95,5 +95,5 @@ func (tr *trial) remaining() string {
 
 // late is the error of a confirmation that came when it was over.
 func (tr *trial) late() error {
-	return &Error{errors.New("the time was over: the rules before are in force again"), "sekisho apply tries them again"}
+	return &Error{fmt.Errorf("%w: its time was up, and the rules before are in force again", ErrOver), "sekisho apply tries them again"}
 }

@@ -300,7 +300,7 @@ func TestConfirmTooLate(t *testing.T) {
 		r := h.try(t.Context(), nil)
 		after(minute - time.Millisecond)
 		err := h.trials.Confirm(t.Context(), hanako, true, "sekisho confirm")
-		if err == nil || hintOf(err) == "" {
+		if !errors.Is(err, ErrOver) || hintOf(err) == "" {
 			t.Errorf("confirm: %v", err)
 		}
 		if last := r.end(Reverted); r.err != nil || !strings.Contains(last.By, "a moment before") {

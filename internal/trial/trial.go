@@ -115,6 +115,10 @@ var ErrBusy = errors.New("another trial is under way")
 // ErrNone is the error of Confirm and Revert where no trial is under way.
 var ErrNone = errors.New("no trial is under way")
 
+// ErrOver is the error of a confirmation that comes too late: the rules before are
+// in force again.
+var ErrOver = errors.New("the trial is over")
+
 // ErrUnsaved is the error of a rule set that is confirmed and in force, but not on
 // the disk: a reboot would bring back the one before.
 var ErrUnsaved = errors.New("in force, but not on the disk")
