@@ -20,6 +20,7 @@ type Options struct {
 	Client    *http.Client  // nil: one of our own, with timeouts
 	AllowHTTP bool          // also without TLS, from this very machine: for tests
 	Log       *slog.Logger  // nil: discarded
+	Failed    func(error)   // Run's look at the source failed; nil: nobody is told
 }
 
 // Updater keeps the country data fresh. It is safe for concurrent use, also by
@@ -30,6 +31,7 @@ type Updater struct {
 	every   time.Duration
 	fetcher *fetcher
 	log     *slog.Logger
+	failed  func(error)
 
 	embedded func() (*Data, error) // Embedded, but for tests
 }
@@ -42,6 +44,7 @@ func NewUpdater(o Options) *Updater {
 		every:   o.Every,
 		fetcher: newFetcher(o.Client, o.AllowHTTP),
 		log:     o.Log,
+		failed:  o.Failed,
 
 		embedded: Embedded,
 	}
@@ -255,6 +258,9 @@ func (u *Updater) Run(ctx context.Context, needs func() Needs, changed func(*Dat
 			wait = u.retryWait(failures)
 			u.log.Warn("the country data could not be updated; the last good one stays",
 				"error", err, "of", d.Time.Format(time.DateOnly), "retry_in", wait.Round(time.Second))
+			if u.failed != nil {
+				u.failed(err)
+			}
 			continue
 		case fresh:
 			u.log.Info("the country data is new", "source", d.Source, "of", d.Time.Format(time.DateOnly))
