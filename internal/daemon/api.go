@@ -94,6 +94,30 @@ type Status struct {
 	Guard     guard.Stats    `json:"guard"`
 	Firewall  FirewallStatus `json:"firewall"`
 	Grants    int            `json:"grants"`
+
+	Conntrack *ConntrackStatus `json:"conntrack"` // null: not looked at yet
+}
+
+// ConntrackStatus is how the kernel's connection tracking table does. The counts of
+// drops are since the machine (or the container) started.
+type ConntrackStatus struct {
+	InUse         bool              `json:"in_use"` // else nothing is tracked
+	Count         uint64            `json:"count"`
+	Max           uint64            `json:"max"`
+	Drops         uint64            `json:"drops"`
+	EarlyDrops    uint64            `json:"early_drops"`
+	InsertsFailed uint64            `json:"inserts_failed"`
+	Allowances    []AllowanceStatus `json:"allowances"` // Amazon EC2's, by interface
+}
+
+// AllowanceStatus is what EC2 counts of one interface.
+type AllowanceStatus struct {
+	Interface          string  `json:"interface"`
+	ConntrackExceeded  uint64  `json:"conntrack_exceeded"`
+	ConntrackAvailable *uint64 `json:"conntrack_available"` // null: the driver does not tell
+	BandwidthExceeded  uint64  `json:"bandwidth_exceeded"`
+	PacketRateExceeded uint64  `json:"packet_rate_exceeded"`
+	LinkLocalExceeded  uint64  `json:"link_local_exceeded"`
 }
 
 // FirewallStatus is what is in force beside the bans.

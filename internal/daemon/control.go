@@ -24,9 +24,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sekisho/internal/config"
 	"sekisho/internal/lease"
 	"sekisho/internal/printable"
 	"sekisho/internal/store"
+	"sekisho/internal/trial"
 )
 
 const (
@@ -257,22 +259,16 @@ func (d *Daemon) control() http.Handler {
 			var body any
 			err := error(nil)
 			if !who.allowed() {
-				err = refuse(http.StatusForbidden, "use sudo, or join the group "+socketGroup, "not allowed")
+				err = notAllowed()
 			} else {
 				r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 				body, err = answer(r, who)
 			}
-			status := http.StatusOK
 			if err != nil {
-				status = http.StatusInternalServerError
-				reply := Failure{Error: err.Error()}
-				if f, ok := errors.AsType[*failure](err); ok {
-					status, reply.Hint = f.status, f.hint
-				}
-				body = reply
+				answerFailure(w, err)
+				return
 			}
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
 			_ = json.NewEncoder(w).Encode(body) // a client that went away
 			if long(body) {
 				debug.FreeOSMemory() // it may be the last such answer for months
@@ -306,9 +302,106 @@ func (d *Daemon) control() http.Handler {
 		if err := d.Reload(context.WithoutCancel(r.Context())); err != nil {
 			return nil, refuse(http.StatusUnprocessableEntity, "the old configuration stays in force; see `sekisho config check`", "%w", err)
 		}
-		return Reply{OK: true, Text: "reloaded"}, nil
+		return Reply{OK: true, Text: "reloaded" + d.notApplied()}, nil
+	})
+	handle("GET /v1/plan", func(r *http.Request, _ peer) (any, error) {
+		query := r.URL.Query()
+		if err := d.mine(query.Get("config")); err != nil {
+			return nil, err
+		}
+		var asker netip.AddrPort
+		if text := query.Get("peer"); text != "" {
+			var err error
+			if asker, err = netip.ParseAddrPort(text); err != nil {
+				return nil, refuse(http.StatusBadRequest, "for example 203.0.113.7:50022", "%w", err)
+			}
+		}
+		return d.Plan(r.Context(), asker)
+	})
+	mux.HandleFunc("POST /v1/apply", func(w http.ResponseWriter, r *http.Request) {
+		who, _ := r.Context().Value(peerKey{}).(peer)
+		if !who.allowed() {
+			answerFailure(w, notAllowed())
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		if err := d.serveApply(w, r, who); err != nil {
+			answerFailure(w, err)
+		}
+	})
+	handle("GET /v1/trial", func(*http.Request, peer) (any, error) { return TrialReply{d.Trial()}, nil })
+	handle("POST /v1/confirm", func(r *http.Request, who peer) (any, error) {
+		var q ConfirmRequest
+		if err := decode(r.Body, &q); err != nil {
+			return nil, err
+		}
+		if err := d.Confirm(context.WithoutCancel(r.Context()), q, who.name()); err != nil {
+			return nil, err
+		}
+		return Reply{OK: true, Text: "confirmed"}, nil
+	})
+	handle("POST /v1/revert", func(r *http.Request, who peer) (any, error) {
+		if err := d.Revert(context.WithoutCancel(r.Context()), who.name()); err != nil {
+			return nil, err
+		}
+		return Reply{OK: true, Text: "reverted: the rules before are in force"}, nil
+	})
+	handle("POST /v1/off", func(r *http.Request, who peer) (any, error) {
+		if err := d.Off(context.WithoutCancel(r.Context()), who.name()); err != nil {
+			return nil, err
+		}
+		return Reply{OK: true, Text: "off: no rule and no ban of ours is in force until `sekisho apply`"}, nil
+	})
+	handle("POST /v1/country", func(r *http.Request, _ peer) (any, error) {
+		if err := d.ReloadCountries(context.WithoutCancel(r.Context())); err != nil {
+			return nil, err
+		}
+		return Reply{OK: true, Text: "the country data is read anew"}, nil
+	})
+	handle("GET /v1/grants", func(*http.Request, peer) (any, error) { return d.Grants(), nil })
+	handle("POST /v1/grants", func(r *http.Request, who peer) (any, error) {
+		var q GrantRequest
+		if err := decode(r.Body, &q); err != nil {
+			return nil, err
+		}
+		return d.Grant(context.WithoutCancel(r.Context()), q, who.name())
+	})
+	handle("DELETE /v1/grants", func(r *http.Request, who peer) (any, error) {
+		var q RevokeRequest
+		if err := decode(r.Body, &q); err != nil {
+			return nil, err
+		}
+		return d.Revoke(context.WithoutCancel(r.Context()), q, who.name())
 	})
 	return mux
+}
+
+func notAllowed() error {
+	return refuse(http.StatusForbidden, "use sudo, or join the group "+socketGroup, "not allowed")
+}
+
+// failureOf is an error as the API tells it, and its status.
+func failureOf(err error) (int, Failure) {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.status, Failure{err.Error(), f.hint}
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return http.StatusConflict, Failure{err.Error(), e.Hint}
+	}
+	if e, ok := errors.AsType[*trial.Error](err); ok {
+		return http.StatusConflict, Failure{err.Error(), e.Hint}
+	}
+	if _, ok := errors.AsType[config.Errors](err); ok {
+		return http.StatusUnprocessableEntity, Failure{err.Error(), "see `sekisho config check`"}
+	}
+	return http.StatusInternalServerError, Failure{Error: err.Error()}
+}
+
+func answerFailure(w http.ResponseWriter, err error) {
+	status, reply := failureOf(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(reply)
 }
 
 // long reports whether an answer took memory worth giving back.
@@ -372,11 +465,12 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	d.mu.Lock()
 	s.Mode, s.Enforcing = d.cfg.Guard.Mode.String(), d.enforcing
 	s.Guard = d.engine.Stats()
-	s.Bans = s.Guard.Bans
+	s.Bans, s.Grants = s.Guard.Bans, len(d.liveGrants(time.Now()))
 	fw := d.fw
 	for _, key := range slices.SortedFunc(maps.Keys(d.trouble), byGravity) {
 		s.Problems = append(s.Problems, d.trouble[key])
 	}
+	d.conntrackStatus(&s)
 	var absent []Problem
 	for _, f := range d.sources {
 		s.Sources = append(s.Sources, f.status())
@@ -389,23 +483,13 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	s.Problems = slices.Concat(absent, s.Problems)
 	d.mu.Unlock()
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
-	if !s.Enforcing {
-		s.Problems = append(s.Problems, Problem{"dry run: bans are decided and told, but nothing is dropped", "set guard.enforce: yes, then `sekisho reload`"})
-	} else if counters, err := fw.Counters(ctx); err == nil {
-		var packets uint64
-		for _, c := range counters {
-			if c.Drops {
-				packets += c.Packets
-			}
-		}
-		s.Dropped = &packets
-	}
+	d.firewallStatus(ctx, fw, &s)
 	return s
 }
 
 // byGravity orders problems by their keys, gravest first.
 func byGravity(a, b string) int {
-	order := []string{"firewall", "sources", "source", "drift", "state", "reload", "forgeable", "metrics", "cut"}
+	order := []string{"firewall", "snapshot", "sources", "source", "conntrack", "drift", "unsaved", "state", "reload", "country", "forgeable", "metrics", "cut"}
 	rank := func(key string) int {
 		word, _, _ := strings.Cut(key, " ")
 		return slices.Index(order, word)
@@ -430,8 +514,19 @@ func (d *Daemon) Why(ctx context.Context, addr netip.Addr) WhyReply {
 		}
 		return true
 	})
+	if l, ok := d.granted(addr, now); ok {
+		g := NewGrant(l)
+		reply.Grant = &g
+	}
+	kept, state, data := d.kept, d.want, d.countries
 	d.mu.Unlock()
 	reply.Banned = len(reply.Bans) > 0
+	if code, _, ok, err := data.Lookup(addr); err == nil && ok {
+		reply.Country = code.String()
+	}
+	if kept == keepState {
+		reply.SSH = d.judge(state, addr)
+	}
 	earlier, err := d.store.BansOf(ctx, addr)
 	if err != nil {
 		reply.StoreNote = err.Error()

@@ -19,12 +19,14 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/conntrack"
+	"sekisho/internal/country"
 	"sekisho/internal/firewall"
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
 	"sekisho/internal/logsource"
 	"sekisho/internal/sshlog"
 	"sekisho/internal/store"
+	"sekisho/internal/trial"
 )
 
 const (
@@ -60,7 +62,14 @@ type Daemon struct {
 	mu        sync.Mutex        // guards what follows; held while a batch is taken
 	fw        firewall.Firewall // nil until enforcing is asked for
 	table     io.Closer         // the lock on our table, held as long as fw
-	enforcing bool
+	trials    *trial.Trials     // there when fw was opened
+	kept      keep              // what is done about the rule set
+	want      firewall.State    // what the kernel is held to
+	snapshot  trial.Snapshot    // what was confirmed last
+	trying    *trying           // the trial under way
+	grants    map[netip.Prefix]lease.Lease
+	countries *country.Data
+	enforcing bool // bans go into the kernel
 	cfg       *config.Config
 	engine    *guard.Engine
 	own       []netip.Prefix // this host's addresses and gateways
@@ -72,19 +81,28 @@ type Daemon struct {
 	trouble   map[string]Problem            // by what it is about; see problem
 	drift     drift
 	mendedAt  map[string]time.Time // when it was last told that something was mended
+	health    health
 
 	running   context.Context // Run's: what a reload starts lives as long
-	reloading sync.Mutex      // one reload at a time; guards the next three
+	reloading sync.Mutex      // one reload at a time, before rules and mu; guards the next three
 	stopRead  context.CancelFunc
 	readers   *sync.WaitGroup
 	scraped   scraped
 	ended     chan struct{} // closed when standard input has ended
 	endedOnce sync.Once
 
+	rules      sync.Mutex // held while the rule set in force is written, before mu; no ban waits for it
+	recovered  bool       // the snapshot was read; guarded by rules
+	background sync.WaitGroup
+	stopping   bool // no trial begins any more; guarded by mu
+
 	repaired atomic.Int64 // foreign changes undone
 	kick     chan string  // ask for a reconcile now; the value says why
 	cuts     chan netip.Prefix
+	alive    func(ctx context.Context, peer netip.AddrPort, ports []uint16) (bool, error) // conntrack.Alive, but for tests
 	metrics  *meters
+
+	countryKick chan struct{} // other countries may be asked for
 }
 
 // New makes a Daemon; nothing is touched before Run.
@@ -97,6 +115,7 @@ func New(opts Options) *Daemon {
 		opts: opts, log: log, start: time.Now(), ready: make(chan struct{}),
 		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
+		grants: map[netip.Prefix]lease.Lease{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
 	}
 }
 
@@ -113,7 +132,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	d.cfg = cfg
 	// Before anything is touched that another daemon may hold.
-	state, err := d.lockState()
+	state, err := lockState(d.opts.StateDir, d.log)
 	if err != nil {
 		return err
 	}
@@ -144,15 +163,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.table.Close()
 		}
 	}()
-	if cfg.Guard.Enforce {
-		if err := d.arm(ctx, cfg); err != nil {
-			return err
-		}
-	} else {
-		d.log.Warn("dry run: guard.enforce is no, nothing is dropped")
+	d.loadCountries(cfg)
+	if err := d.keepRules(ctx, cfg); err != nil {
+		return err
 	}
+	d.tellKept(cfg)
+	d.rec = store.NewRecorder(st, store.RecorderOptions{Logger: d.log, Live: d.liveLeases})
 	d.openEngine(ctx, readable, adopt)
-	d.rec = store.NewRecorder(st, store.RecorderOptions{Logger: d.log, Live: d.liveBans})
 	d.gauges()
 
 	d.backlog = time.Now()
@@ -164,7 +181,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	go func() { recorded <- d.rec.Run(recording) }()
 
 	d.liftNever(ctx)
-	if err := d.enforceAll(ctx); err != nil {
+	if err := errors.Join(d.enforceAll(ctx), d.grantAll(ctx)); err != nil {
 		d.enforcementFailed(err)
 	}
 	debug.FreeOSMemory() // what a start with many bans leaves behind is much
@@ -174,6 +191,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.reconcile(ctx) })
 	tasks.Go(func() error { return d.watch(ctx) })
 	tasks.Go(func() error { return d.cut(ctx) })
+	tasks.Go(func() error { return d.watchHealth(ctx) })
+	tasks.Go(func() error { return d.followCountries(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
 		err := d.begin(ctx, cfg)
@@ -192,6 +211,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	})
 	err = tasks.Wait()
+	d.mu.Lock()
+	d.stopping = true
+	d.mu.Unlock()
+	d.background.Wait() // a trial is reverted
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	d.closeSources()
@@ -234,43 +257,21 @@ func (d *Daemon) begin(ctx context.Context, cfg *config.Config) error {
 // errEnded ends the tasks when standard input has ended.
 var errEnded = errors.New("the log has ended")
 
-// arm makes our table what cfg asks for; from then on bans are put in force.
-func (d *Daemon) arm(ctx context.Context, cfg *config.Config) error {
+// tellKept says what is done with the kernel, at the start.
+func (d *Daemon) tellKept(cfg *config.Config) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fw == nil {
-		table, err := d.lockTable(ctx)
-		if err != nil {
-			return err
-		}
-		fw, err := firewall.NewKernel(firewall.Options{Logger: d.log})
-		if err != nil {
-			table.Close()
-			return &Error{err, "or only watch and tell: guard.enforce: no"}
-		}
-		d.fw, d.table = fw, table
-		close(d.armed)
+	kept, snapshot := d.kept, d.snapshot
+	d.mu.Unlock()
+	switch {
+	case isOff(d.opts.StateDir):
+		d.log.Warn("the firewall is off until `sekisho apply`: nothing is dropped")
+	case !cfg.Guard.Enforce:
+		d.log.Warn("dry run: guard.enforce is no, nobody is banned")
+	case kept == keepState && snapshot.Generation == 0:
+		d.log.Info("no rule set was confirmed yet: bans only")
+	case kept == keepState:
+		d.log.Info("the confirmed rule set is in force", "generation", snapshot.Generation, "mode", snapshot.Rules.Mode, "exposure", snapshot.Rules.Exposure, "confirmed", snapshot.Confirmed)
 	}
-	if err := d.fw.Ensure(ctx, firewallState(cfg)); err != nil {
-		return err
-	}
-	d.enforcing = true
-	return nil
-}
-
-// disarm takes our table away: a dry run leaves the kernel alone.
-func (d *Daemon) disarm(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.enforcing {
-		return nil
-	}
-	d.enforcing = false
-	return d.fw.Remove(ctx)
-}
-
-func firewallState(cfg *config.Config) firewall.State {
-	return firewall.State{Ports: cfg.SSH.Ports, SSHOnly: cfg.Guard.Drop == config.DropSSH}
 }
 
 // openEngine fills the guard with what the store remembers, where that can be
@@ -284,6 +285,7 @@ func (d *Daemon) openEngine(ctx context.Context, readable, adopt bool) {
 	if adopt && d.enforcing {
 		d.adoptKernel(ctx, now)
 	}
+	d.openGrants(ctx, readable, adopt, now)
 	if readable {
 		err := d.store.Unbans(ctx, now.Add(-d.cfg.Guard.FindTime-time.Hour), func(u store.Unban) error {
 			d.engine.Forgive(u.Prefix, u.At)
@@ -294,7 +296,7 @@ func (d *Daemon) openEngine(ctx context.Context, readable, adopt bool) {
 		}
 	}
 	d.engine.SetSessionCheck(func(peer netip.AddrPort) bool { // called with d.mu held
-		alive, err := conntrack.Alive(ctx, peer, d.cfg.SSH.Ports)
+		alive, err := d.alive(ctx, peer, d.cfg.SSH.Ports)
 		return err != nil || alive // when in doubt, somebody is logged in there
 	})
 }
@@ -354,17 +356,26 @@ func (d *Daemon) policy(cfg *config.Config) guard.Policy {
 
 // Reload reads the configuration again. Where the new one cannot be read or put
 // in force, the old one stays and the error says why. No ban and no count is lost.
-// It waits until Run is Ready.
-func (d *Daemon) Reload(ctx context.Context) (err error) {
+// The rule set stays as it was confirmed: that is for Apply. It waits until Run is
+// Ready.
+func (d *Daemon) Reload(ctx context.Context) error {
 	select {
 	case <-d.ready:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if d.onTrial() {
+		return &Error{trial.ErrBusy, "end it first: `sekisho confirm` or `sekisho revert`"}
+	}
+	return d.reload(ctx, d.opts.Load)
+}
+
+// reload is Reload with what load gives.
+func (d *Daemon) reload(ctx context.Context, load func() (*config.Config, error)) (err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if d.running.Err() != nil {
-		return errors.New("the daemon is stopping")
+		return errStopping
 	}
 	notifyReloading()
 	defer notify("READY=1")
@@ -377,7 +388,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 		d.solved("reload")
 		d.log.Info("reloaded", "mode", d.cfg.Guard.Mode, "enforcing", d.cfg.Guard.Enforce)
 	}()
-	next, err := d.opts.Load()
+	next, err := load()
 	if err != nil {
 		return err
 	}
@@ -399,6 +410,10 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 		return errors.Join(err, d.change(ctx, old, relog))
 	}
 	d.moveMetrics(next.Metrics.Listen, listener)
+	if err := d.ReloadCountries(ctx); err != nil {
+		d.log.Error("the countries' addresses could not be read anew", "error", err)
+	}
+	d.countriesMayDiffer()
 	return nil
 }
 
@@ -424,17 +439,6 @@ func (d *Daemon) change(ctx context.Context, cfg *config.Config, relog bool) err
 	return nil
 }
 
-// putInForce makes the kernel follow cfg: rules and bans, or nothing in a dry run.
-func (d *Daemon) putInForce(ctx context.Context, cfg *config.Config) error {
-	if !cfg.Guard.Enforce {
-		return d.disarm(ctx)
-	}
-	if err := d.arm(ctx, cfg); err != nil {
-		return err
-	}
-	return d.enforceAll(ctx)
-}
-
 // tick lets time pass in the guard.
 func (d *Daemon) tick(ctx context.Context) error {
 	ticks := time.NewTicker(tickEvery)
@@ -453,7 +457,7 @@ func (d *Daemon) tick(ctx context.Context) error {
 			d.mu.Lock()
 			if now.Sub(d.backlog) >= backlogRest { // else the log's time has not come to ours yet
 				d.engine.Advance(now, &d.out)
-				d.gather(&d.out, now)
+				d.gather(ctx, &d.out, now)
 				d.carryOut(ctx, now, time.Time{})
 			}
 			d.handOver()
@@ -461,6 +465,7 @@ func (d *Daemon) tick(ctx context.Context) error {
 		case <-own.C:
 			d.refreshOwn(ctx)
 			d.retryMetrics(ctx)
+			d.settleTrial(ctx)
 		case now := <-prune.C:
 			if err := d.store.Prune(ctx, now); err != nil {
 				d.log.Warn("old rows were not pruned", "error", err)

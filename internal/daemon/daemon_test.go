@@ -50,17 +50,21 @@ func failures(addr string, n int) string {
 	return b.String()
 }
 
+// clientOf speaks to the daemon in dir.
+func clientOf(dir string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "sock"))
+	}}}
+}
+
 // control asks the daemon as the commands do.
 func control(t *testing.T, dir, method, path, body string, into any) int {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "sock"))
-	}}}
 	request, err := http.NewRequestWithContext(t.Context(), method, "http://sekisho/v1/"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := client.Do(request)
+	reply, err := clientOf(dir).Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -205,16 +205,14 @@ func (d *drift) note(now time.Time) (times int, tell bool) {
 // changed undoes a foreign change of our table and names who made it.
 func (d *Daemon) changed(c firewall.Change) {
 	d.mu.Lock()
-	enforcing := d.enforcing
-	if enforcing {
-		d.drift.last = c
-	}
+	kept := d.kept != keepNothing
 	times, tell := 0, false
-	if enforcing {
+	if kept {
+		d.drift.last = c
 		times, tell = d.drift.note(time.Now())
 	}
 	d.mu.Unlock()
-	if !enforcing {
+	if !kept {
 		return
 	}
 	d.metrics.drift()
@@ -227,7 +225,7 @@ func (d *Daemon) changed(c firewall.Change) {
 func (d *Daemon) tellDrift(c firewall.Change, times int) {
 	d.log.Warn("somebody changed our table; undoing it", "what", c.What, "process", c.Process, "pid", c.PID, "times", times)
 	if times > 1 {
-		d.problem("drift", fmt.Sprintf("%q (pid %d) changed our table %d times within a minute or so; bans may not be in force for moments", c.Process, c.PID, times),
+		d.problem("drift", fmt.Sprintf("%q (pid %d) changed our table %d times within a minute or so; rules and bans may not be in force for moments", c.Process, c.PID, times),
 			"find what runs it and stop it, or have it leave the table inet sekisho alone")
 	}
 }
@@ -253,23 +251,20 @@ func (d *Daemon) calm() {
 // compare reads our table back and mends what differs.
 func (d *Daemon) compare(ctx context.Context, why string) error {
 	d.mu.Lock()
-	fw, enforcing, state := d.fw, d.enforcing, firewallState(d.cfg)
+	fw, enforcing, kept := d.fw, d.enforcing, d.kept
 	d.mu.Unlock()
-	if !enforcing {
+	if kept == keepNothing {
 		return nil
 	}
-	missing, err := fw.Intact(ctx)
-	if err != nil {
+	if err := d.compareRules(ctx, why); err != nil {
 		return err
 	}
-	if len(missing) > 0 {
-		if d.rarely("rules") {
-			d.log.Warn("our rules are not whole; putting them back", "why", why, "missing", missing)
-		}
-		if err := fw.Ensure(ctx, state); err != nil {
-			return err
-		}
-		d.repaired.Add(1)
+	if err := d.compareGrants(ctx); err != nil {
+		return err
+	}
+	if !enforcing {
+		d.solved("firewall")
+		return nil
 	}
 	// Bans that begin or end while we look are left to the next time.
 	began := time.Now()
@@ -278,7 +273,7 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 		return l.From.Before(began) && (l.Until.IsZero() || l.Until.After(soon))
 	}
 	held, foreign := 0, []netip.Prefix(nil)
-	err = fw.Bans(ctx, func(b firewall.Ban) error {
+	err := fw.Bans(ctx, func(b firewall.Ban) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch l, ok := d.engine.Banned(b.Prefix, began); {
@@ -319,6 +314,57 @@ func (d *Daemon) compare(ctx context.Context, why string) error {
 	}
 	d.solved("firewall")
 	return nil
+}
+
+// compareRules holds the kernel to the rule set that was confirmed. A trial whose
+// rules somebody changed proves nothing any more: it is ended.
+func (d *Daemon) compareRules(ctx context.Context, why string) error {
+	missing, err := d.missing(ctx)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	d.mu.Lock()
+	culprit, tried := d.drift.last.Process, d.trying != nil
+	d.mu.Unlock()
+	if err := d.endTrial(ctx, fmt.Sprintf("somebody changed our table during the trial (%q)", culprit)); err != nil && ctx.Err() == nil {
+		d.log.Warn("a trial ended otherwise", "error", err)
+	}
+	d.rules.Lock()
+	defer d.rules.Unlock()
+	// Asked again: the trial's end, or whoever holds the lock, may have mended it.
+	if missing, err = d.missing(ctx); err != nil || len(missing) == 0 {
+		if tried && err == nil {
+			d.repaired.Add(1)
+		}
+		return err
+	}
+	d.mu.Lock()
+	kept, want, onTrial := d.kept, d.want, d.trying != nil
+	d.mu.Unlock()
+	if kept == keepNothing || onTrial {
+		return nil // switched off, or on trial again, meanwhile
+	}
+	if d.rarely("rules") {
+		d.log.Warn("our rules are not whole; putting them back", "why", why, "missing", missing)
+	}
+	if err := d.fw.Ensure(ctx, want); err != nil {
+		return err
+	}
+	d.repaired.Add(1)
+	return d.grantAll(ctx)
+}
+
+// missing is what is not as it should be.
+func (d *Daemon) missing(ctx context.Context) ([]string, error) {
+	if d.keptAs() != keepFound {
+		return d.fw.Intact(ctx)
+	}
+	// We do not know what it should be, but that there should be something.
+	standing, err := d.fw.Standing(ctx)
+	if err != nil || standing.Table {
+		return nil, err
+	}
+	return []string{"the table"}, nil
 }
 
 // rarely is seldom, for who does not hold d.mu.

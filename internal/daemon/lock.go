@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,15 +21,15 @@ const tableSocket = "@sekisho/table inet sekisho"
 // lockState takes the state directory for this process. The kernel lets go of it
 // when the process ends. Where no file can be made there, nothing is locked: the
 // store says what is wrong, and nothing is written anyway.
-func (d *Daemon) lockState() (io.Closer, error) {
-	path := filepath.Join(d.opts.StateDir, "lock")
-	err := os.MkdirAll(d.opts.StateDir, 0o700)
+func lockState(dir string, log *slog.Logger) (io.Closer, error) {
+	path := filepath.Join(dir, "lock")
+	err := os.MkdirAll(dir, 0o700)
 	var file *os.File
 	if err == nil {
 		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	}
 	if err != nil {
-		d.log.Warn("the state directory is not locked against a second daemon", "error", err)
+		log.Warn("the state directory is not locked against a second daemon", "error", err)
 		return io.NopCloser(nil), nil
 	}
 	whole := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
@@ -37,27 +38,27 @@ func (d *Daemon) lockState() (io.Closer, error) {
 		holder := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 		_ = unix.FcntlFlock(file.Fd(), unix.F_GETLK, &holder) // else pid 0 is told
 		file.Close()
-		return nil, secondDaemon(fmt.Sprintf("the state directory %s", d.opts.StateDir), holder.Pid)
+		return nil, secondDaemon(fmt.Sprintf("the state directory %s", dir), holder.Pid)
 	case err != nil:
-		d.log.Warn("the state directory is not locked against a second daemon", "error", err)
+		log.Warn("the state directory is not locked against a second daemon", "error", err)
 	}
 	return file, nil
 }
 
 // lockTable takes our table of this network namespace: two daemons would take
 // each other's bans out as foreign.
-func (d *Daemon) lockTable(ctx context.Context) (io.Closer, error) {
+func lockTable(ctx context.Context, log *slog.Logger) (io.Closer, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "unix", tableSocket)
 	if err == nil {
 		return listener, nil
 	}
 	if !errors.Is(err, unix.EADDRINUSE) {
-		d.log.Warn("our table is not locked against a second daemon", "error", err)
+		log.Warn("our table is not locked against a second daemon", "error", err)
 		return io.NopCloser(nil), nil
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", tableSocket)
 	if err != nil {
-		d.log.Warn("our table is not locked against a second daemon", "error", err)
+		log.Warn("our table is not locked against a second daemon", "error", err)
 		return io.NopCloser(nil), nil
 	}
 	defer conn.Close()
@@ -66,13 +67,16 @@ func (d *Daemon) lockTable(ctx context.Context) (io.Closer, error) {
 		return nil, secondDaemon("the table inet sekisho of this network namespace", holder.pid)
 	}
 	// Anybody may make an abstract socket; that must not keep us from guarding.
-	d.log.Warn("a user holds the name by which a second daemon would be noticed", "uid", holder.uid, "pid", holder.pid)
+	log.Warn("a user holds the name by which a second daemon would be noticed", "uid", holder.uid, "pid", holder.pid)
 	return io.NopCloser(nil), nil
 }
 
+// errSecond is the error of whoever finds a daemon at work.
+var errSecond = errors.New("another sekisho")
+
 func secondDaemon(what string, pid int32) error {
 	return &Error{
-		fmt.Errorf("another sekisho (pid %d) holds %s", pid, what),
+		fmt.Errorf("%w (pid %d) holds %s", errSecond, pid, what),
 		"one daemon guards a host: stop the other first (systemctl stop sekisho), or ask it: sekisho status",
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
 	"sekisho/internal/logsource"
+	"sekisho/internal/trial"
 )
 
 const maxScrapers = 16 // open connections for metrics
@@ -86,6 +87,10 @@ func (m *meters) banned(bans []lease.Lease, read, written time.Time) {
 }
 
 func (m *meters) drift() { m.drifts.Inc() }
+
+func (m *meters) trial(stage trial.Stage) {
+	m.set.GetOrCreateCounter(fmt.Sprintf("sekisho_trials_total{stage=%q}", string(stage))).Inc()
+}
 
 // scraped is the metrics' listener, as it is.
 type scraped struct {
@@ -166,9 +171,10 @@ func (d *Daemon) metricsFailed(err error) {
 // serveMetrics answers GET /metrics.
 func (d *Daemon) serveMetrics(ctx context.Context, listener net.Listener) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		d.metrics.set.WritePrometheus(w)
+		d.writeFirewall(r.Context(), w)
 		metrics.WriteProcessMetrics(w)
 	})
 	server := &http.Server{

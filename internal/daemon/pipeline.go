@@ -116,7 +116,7 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 		if b.Replay {
 			continue // its effects are in the store
 		}
-		if d.gather(&d.out, at) {
+		if d.gather(ctx, &d.out, at) {
 			written = at
 		}
 	}
@@ -140,13 +140,15 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 }
 
 // gather takes over what one outcome came to, and reports whether it brought a ban.
-func (d *Daemon) gather(out *guard.Outcome, at time.Time) bool {
+func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) bool {
 	d.tally.notices = append(d.tally.notices, out.Notices...)
 	if out.Event.Kind != sshlog.None {
 		d.metrics.event(out)
 		d.tally.count(out, d.engine.Source(out.Addr).Addr(), at)
 		if out.Event.Kind == sshlog.Accepted && out.Addr.IsValid() && !out.Bare {
-			d.tally.logins = append(d.tally.logins, sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at})
+			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at}
+			d.tally.logins = append(d.tally.logins, login)
+			d.loggedIn(ctx, login)
 		}
 	}
 	d.tally.bans = append(d.tally.bans, out.Bans...)

@@ -1,0 +1,104 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sekisho/internal/conntrack"
+)
+
+const (
+	healthEvery = 10 * time.Second
+	// healthSpan is how long one packet dropped is told of: growth is judged against
+	// the reading of so long ago.
+	healthSpan     = 5 * time.Minute
+	healthReadings = int(healthSpan / healthEvery)
+)
+
+// health is what is known of the connection tracking table.
+type health struct {
+	readings []conntrack.Health // oldest first, at most healthReadings
+	found    []conntrack.Finding
+	err      error
+}
+
+// add takes a reading over.
+func (h *health) add(now conntrack.Health, err error) {
+	h.err = err
+	if err != nil {
+		return
+	}
+	if len(h.readings) == healthReadings {
+		h.readings = append(h.readings[:0], h.readings[1:]...)
+	}
+	h.readings = append(h.readings, now)
+	h.found = conntrack.Judge(h.readings[0], now)
+}
+
+// last is the last reading; the zero value before there is one.
+func (h *health) last() conntrack.Health {
+	if len(h.readings) == 0 {
+		return conntrack.Health{}
+	}
+	return h.readings[len(h.readings)-1]
+}
+
+// watchHealth looks at the connection tracking table every few seconds, and says what
+// is wrong with it when that begins.
+func (d *Daemon) watchHealth(ctx context.Context) error {
+	every := time.NewTicker(healthEvery)
+	defer every.Stop()
+	told := map[string]conntrack.Level{}
+	for {
+		reading, err := conntrack.ReadHealth(ctx, conntrack.Options{})
+		d.mu.Lock()
+		unread := d.health.err == nil && err != nil
+		d.health.add(reading, err)
+		found := d.health.found
+		d.mu.Unlock()
+		if unread && ctx.Err() == nil {
+			d.log.Warn("the connection tracking table's health cannot be read", "error", err)
+		}
+		levels := map[string]conntrack.Level{}
+		for _, f := range found {
+			levels[f.Kind] = max(levels[f.Kind], f.Level)
+			if f.Level > told[f.Kind] {
+				d.log.Warn("connection tracking", "level", f.Level.String(), "what", f.Text, "advice", f.Advice)
+			}
+		}
+		told = levels
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+		}
+	}
+}
+
+// conntrackStatus adds the table's figures, and what is wrong with it. Called with
+// d.mu held.
+func (d *Daemon) conntrackStatus(s *Status) {
+	last := d.health.last()
+	if last.Time.IsZero() {
+		return
+	}
+	c := &ConntrackStatus{
+		InUse: last.InUse, Count: last.Count, Max: last.Max, Drops: last.Drops, EarlyDrops: last.EarlyDrops, InsertsFailed: last.InsertsFailed,
+		Allowances: []AllowanceStatus{},
+	}
+	for _, a := range last.Allowances {
+		status := AllowanceStatus{
+			Interface: a.Interface, ConntrackExceeded: a.ConntrackExceeded,
+			BandwidthExceeded: a.BandwidthExceeded, PacketRateExceeded: a.PacketRateExceeded, LinkLocalExceeded: a.LinkLocalExceeded,
+		}
+		if a.AvailableKnown {
+			status.ConntrackAvailable = &a.ConntrackAvailable
+		}
+		c.Allowances = append(c.Allowances, status)
+	}
+	s.Conntrack = c
+	for _, f := range d.health.found {
+		s.Problems = append(s.Problems, Problem{fmt.Sprintf("%s: %s", f.Level, f.Text), f.Advice})
+	}
+}
