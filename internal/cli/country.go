@@ -7,12 +7,15 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go4.org/netipx"
 
+	"sekisho/internal/config"
+	"sekisho/internal/conntrack"
 	"sekisho/internal/country"
 	"sekisho/internal/daemon"
 	"sekisho/internal/iso3166"
@@ -249,18 +252,18 @@ func countryUpdateCommand(g *globals) *cobra.Command {
   sekisho country update --from geo-whois-asn-country-ipv4.csv --from geo-whois-asn-country-ipv6.csv`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			needs := country.Needs{Force: force}
-			for _, s := range codes {
-				code, err := parseCountry(s)
-				if err != nil {
-					return err
-				}
-				needs.Allow = append(needs.Allow, code)
+			cfg, err := g.load()
+			if err != nil {
+				return err
 			}
+			needs, err := countryNeeds(cmd.Context(), cfg, codes)
+			if err != nil {
+				return err
+			}
+			needs.Force = force
 			updater := country.NewUpdater(country.Options{StateDir: g.stateDir})
 			var d *country.Data
 			var changed bool
-			var err error
 			if len(from) > 0 {
 				changed = true
 				d, err = importFiles(g, updater, needs, from)
@@ -295,6 +298,41 @@ func countryUpdateCommand(g *globals) *cobra.Command {
 	cmd.Flags().StringArrayVar(&codes, "country", nil, "the `CC` that matters: judge its size, not that of all together; may be given again")
 	cmd.Flags().BoolVar(&force, "force", false, "accept it whatever its size; every line must still be right")
 	return cmd
+}
+
+// countryNeeds is what new data must meet: the countries that are named, or else
+// those of the configuration, keep their size, and who is connected to SSH by
+// them can come in again. Admins need no country.
+func countryNeeds(ctx context.Context, cfg *config.Config, named []string) (needs country.Needs, err error) {
+	add := func(to *[]country.Code, codes []string) error {
+		for _, s := range codes {
+			code, err := parseCountry(s)
+			if err != nil {
+				return err
+			}
+			*to = append(*to, code)
+		}
+		return nil
+	}
+	if len(named) > 0 {
+		err = add(&needs.Allow, named)
+	} else {
+		c := cfg.Firewall.Countries
+		err = errors.Join(add(&needs.Allow, c.Allow), add(&needs.Deny, c.Deny))
+	}
+	if err != nil || len(needs.Allow)+len(needs.Deny) == 0 {
+		return needs, err
+	}
+	peers, err := conntrack.Established(ctx, cfg.SSH.Ports)
+	if err != nil {
+		return needs, err
+	}
+	for _, peer := range peers {
+		if a := peer.Addr(); !slices.ContainsFunc(cfg.Admins, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			needs.Keep = append(needs.Keep, a)
+		}
+	}
+	return needs, nil
 }
 
 // tellDaemon has a daemon that runs take the data from its cache. None is no error.

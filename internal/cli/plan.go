@@ -87,6 +87,9 @@ func aloneError(err error) error {
 	if h, ok := errors.AsType[*daemon.Error](err); ok {
 		return withHint(err, h.Hint)
 	}
+	if h, ok := errors.AsType[*trial.Error](err); ok {
+		return withHint(err, h.Hint)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return withHint(err, "use sudo")
 	}

@@ -1,7 +1,11 @@
 package cli
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -9,7 +13,8 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sekisho": func() { os.Exit(Main(os.Args[1:])) },
+		"sekisho":   func() { os.Exit(Main(os.Args[1:])) },
+		"connected": func() { os.Exit(connected(os.Args[1], os.Args[2], os.Args[3:])) },
 	})
 }
 
@@ -21,10 +26,43 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Cmds:                talkCommands,
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("there is no condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[talkKey{}] = new(talk)
 			env.Setenv("SSH_CONNECTION", "")
 			return nil
 		},
 	})
+}
+
+// connected is a program that runs another while a connection from local to its
+// listener at address stands.
+func connected(address, local string, argv []string) int {
+	ctx := context.Background()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	peer, err := listener.Accept()
+	if err != nil {
+		panic(err)
+	}
+	defer peer.Close()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return 1
+	}
+	return 0
 }
