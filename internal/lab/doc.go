@@ -9,7 +9,8 @@
 // nothing but a temporary folder, which the next New removes. It needs root
 // and sshd, no other program.
 //
-// All addresses are from the documentation and benchmark ranges. The package
+// All addresses are from the documentation and benchmark ranges, unless more
+// are asked for. The package
 // is above the mechanisms: everything but cli and daemon may be imported here;
 // beside firewall and conntrack it is the only one to speak netlink.
 package lab

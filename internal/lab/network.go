@@ -31,7 +31,8 @@ var (
 )
 
 // Network is two namespaces joined by a veth pair: the host, and the world,
-// which is the host's default gateway and holds everybody else.
+// which is the host's default gateway and holds everybody else. See Own for
+// addresses beyond those above.
 type Network struct {
 	Host  *Namespace
 	World *Namespace
@@ -144,6 +145,17 @@ func (n *Network) wire() error {
 		return fmt.Errorf("the host's side: %w", err)
 	}
 	return nil
+}
+
+// Own gives the world every address of more prefixes: any of them can be dialled
+// from. They stay in the namespaces, also where they are somebody's on the internet.
+func (n *Network) Own(prefixes ...netip.Prefix) error {
+	world, err := rtnetlink.Dial(&netlink.Config{NetNS: n.World.FD()})
+	if err != nil {
+		return err
+	}
+	defer world.Close()
+	return side{conn: world, owned: prefixes}.configure()
 }
 
 func prefix(a netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(a, bits) }

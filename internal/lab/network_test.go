@@ -32,6 +32,13 @@ func TestDialFromAnySource(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	owned := []netip.Prefix{netip.MustParsePrefix("133.0.0.0/8")}
+	if n.IPv6 {
+		owned = append(owned, netip.MustParsePrefix("2001:2a0::/32"))
+	}
+	if err := n.Own(owned...); err != nil {
+		t.Fatal(err)
+	}
 
 	tests := []struct {
 		name string
@@ -46,6 +53,8 @@ func TestDialFromAnySource(t *testing.T) {
 		{name: "person", from: "198.51.100.7", to: Host4},
 		{name: "attacker v6", from: "2001:db8:bad:ffff::1", to: Host6},
 		{name: "person v6", from: "2001:db8:b:1::1", to: Host6},
+		{name: "owned later", from: "133.11.0.1", to: Host4},
+		{name: "owned later, v6", from: "2001:2a0:1::1", to: Host6},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
