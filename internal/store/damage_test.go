@@ -146,7 +146,7 @@ func TestFlippedBits(t *testing.T) {
 	for i := range sound {
 		used := i < 100 || sound[i] != 0
 		switch {
-		case !used && rand.N(100) > 0, used && rand.N(10) > 0 && i >= 100, testing.Short() && rand.N(8) > 0:
+		case !used && rand.N(100) > 0, used && rand.N(20) > 0 && i >= 100, testing.Short() && rand.N(8) > 0:
 			continue
 		}
 		b := append([]byte{}, sound...)
