@@ -131,6 +131,45 @@ func set(t testing.TB, prefixes ...string) prefixset.Set {
 	return s
 }
 
+// TestDiff is a plan as people read it.
+func TestDiff(t *testing.T) {
+	japan := public
+	japan.Countries.Allow = []string{"JP"}
+	state := func(generation uint32, r firewall.Rules) firewall.State {
+		return firewall.State{Ports: r.Ports, Ruleset: firewall.Ruleset{Generation: generation, Rules: r, Countries: set(t, "198.51.100.0/24")}}
+	}
+	for _, tt := range []struct {
+		name      string
+		now, next firewall.State
+		want      []Change
+	}{
+		{"the same", state(1, japan), state(2, japan), nil},
+		{"countries", state(1, public), state(2, japan), []Change{{Add, "ssh", "drop: not in JP"}}},
+		{"exposure", state(1, japan), state(2, fixed), []Change{
+			{Remove, "ssh", "pass: whoever holds a grant"},
+			{Remove, "ssh", "drop: not in JP"},
+			{Remove, "ssh", "pass: everyone else"},
+			{Add, "ssh", "pass: admin 192.0.2.7"},
+			{Add, "ssh", "drop: only admins"},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, Diff(tt.now, tt.next)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	first := Diff(firewall.State{Ports: []uint16{22}}, state(1, japan))
+	if len(first) == 0 {
+		t.Error("the first rule set changes nothing")
+	}
+	for _, c := range first {
+		if c.Op != Add {
+			t.Errorf("the first rule set: %+v", c)
+		}
+	}
+}
+
 func TestDiffOfAddresses(t *testing.T) {
 	rules := public
 	rules.Countries.Allow = []string{"JP", "KR"}
