@@ -152,5 +152,8 @@ type Block struct {
 	Port    uint16     // of SSH
 	Peer    netip.Addr // whom it would drop; the zero Addr: anybody
 	Certain bool       // false: it holds something that we cannot judge
-	Remedy  string     // the exact command that opens the port there
+	// Untracked: it lets tracked connections in, and would drop them only if SSH
+	// did without conntrack (Rules.NoTrack).
+	Untracked bool
+	Remedy    string // the exact command that opens the port there
 }

@@ -36,6 +36,7 @@ type fakeKernel struct {
 	grants   map[netip.Prefix]time.Time
 	seen     map[netip.AddrPort]time.Time
 	failure  error
+	others   Others
 	failures map[string]error // by call
 	watchers map[chan Change]struct{}
 }
