@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -80,8 +81,8 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	case len(plan.Changes) == 0:
 		return nil
-	case len(plan.Refusals) > 0 && !a.request.Force:
-		return withHint(errors.New("refused: nothing was changed"), "change the configuration as the hints say; if you can come in another way, use --force")
+	case forbidden(plan) && !a.request.Force:
+		return withHint(errors.New("refused: nothing was changed"), "do as the hints say; if you can come in another way, use --force")
 	}
 	if !a.yes && u.interactive() {
 		question := fmt.Sprintf("Try this for %s?", shortDuration(a.request.Within))
@@ -110,6 +111,11 @@ func (a *application) run(ctx context.Context) error {
 		defer cancel()
 		return c.post(asking, "revert", struct{}{}, new(daemon.Reply))
 	})
+}
+
+// forbidden reports whether the daemon will refuse the plan unless it is forced.
+func forbidden(p daemon.PlanReply) bool {
+	return len(p.Refusals) > 0 || slices.ContainsFunc(p.Blocks, func(b daemon.BlockStatus) bool { return b.Certain })
 }
 
 // alone is the trial where no daemon runs: this process is one meanwhile. It goes

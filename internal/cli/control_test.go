@@ -143,7 +143,7 @@ type talkKey struct{}
 
 // talkCommands are what scripts have beside testscript's own:
 //
-//	control FILE                    answer at $WORK/sock
+//	control FILE [NAME]             answer at $WORK/sock, or $WORK/NAME
 //	[!] asked METHOD PATH [REGEXP]  wait for a request and look at the last of its kind
 //	pty                             open a terminal, $TTY
 //	expect REGEXP                   wait until the terminal shows it
@@ -154,7 +154,11 @@ var talkCommands = map[string]func(ts *testscript.TestScript, neg bool, args []s
 	"control": func(ts *testscript.TestScript, _ bool, args []string) {
 		c, err := newControl(ts.ReadFile(args[0]))
 		ts.Check(err)
-		listener, err := net.Listen("unix", filepath.Join(ts.Getenv("WORK"), "sock")) //nolint:noctx // it is closed with the script
+		name := "sock"
+		if len(args) > 1 {
+			name = args[1]
+		}
+		listener, err := net.Listen("unix", filepath.Join(ts.Getenv("WORK"), name)) //nolint:noctx // it is closed with the script
 		ts.Check(err)
 		server := &http.Server{Handler: c, ReadHeaderTimeout: time.Minute}
 		go func() { _ = server.Serve(listener) }()

@@ -244,7 +244,7 @@ func countryUpdateCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update",
 		Short: "Renew the country data",
-		Long: "Update fetches the statistics of the five registries, or takes what --from names: their files (all five), a list of\n" +
+		Long: "Update fetches what the configuration names (country.source: the five registries), or takes what --from names: their files (all five), a list of\n" +
 			"CC<TAB>CIDR, a CSV of first,last,CC, or an MMDB; each may be gzipped. What is not sane is refused, and the last good\n" +
 			"data stays: every line must be right, and the size near the last one's.",
 		Example: `  sekisho country update
@@ -261,7 +261,7 @@ func countryUpdateCommand(g *globals) *cobra.Command {
 				return err
 			}
 			needs.Force = force
-			updater := country.NewUpdater(country.Options{StateDir: g.stateDir})
+			updater := country.NewUpdater(country.Options{StateDir: g.stateDir, Source: daemon.CountrySource(cfg.Country)})
 			var d *country.Data
 			var changed bool
 			if len(from) > 0 {

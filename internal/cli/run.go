@@ -176,6 +176,9 @@ func statusRows(s daemon.Status, now time.Time) [][]string {
 	if s.Drift > 0 {
 		rows = append(rows, []string{"repaired", fmt.Sprintf("%d foreign changes of our table", s.Drift)})
 	}
+	if c := s.Conntrack; c != nil {
+		rows = append(rows, []string{"conntrack", conntrackText(*c)})
+	}
 	for _, source := range s.Sources {
 		text := fmt.Sprintf("%d lines, %d of sshd", source.Read, source.SSHD)
 		if source.Last != nil {
@@ -209,9 +212,6 @@ func firewallRows(f daemon.FirewallStatus, now time.Time) [][]string {
 			}
 		}
 		rows = append(rows, []string{"rules", text})
-		if !f.Applied {
-			rows = append(rows, []string{"", "the configuration file asks for something else: see `sekisho plan`"})
-		}
 	}
 	if t := f.Trial; t != nil {
 		text := fmt.Sprintf("rule set %d is %s", t.Generation, t.Stage)
@@ -233,6 +233,31 @@ func firewallRows(f daemon.FirewallStatus, now time.Time) [][]string {
 		rows = append(rows, []string{"countries", fmt.Sprintf("%s; %s of %s (%s old; %s)", who, plural(c.Ranges, "range"), c.Time.Format(time.DateOnly), plural(days, "day"), source)})
 	}
 	return rows
+}
+
+// conntrackText is how the kernel's table of connections does. What is wrong with it
+// is among the problems.
+func conntrackText(c daemon.ConntrackStatus) string {
+	if !c.InUse {
+		return "nothing is tracked"
+	}
+	count := plural(int(c.Count), "connection")
+	if c.Max > 0 {
+		count += fmt.Sprintf(" of %d (%d %%)", c.Max, c.Count*100/c.Max)
+	}
+	parts := []string{count}
+	if n := c.Drops + c.EarlyDrops; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d dropped", n))
+	}
+	for _, a := range c.Allowances {
+		if a.ConntrackAvailable != nil {
+			parts = append(parts, fmt.Sprintf("EC2 leaves %d on %s", *a.ConntrackAvailable, a.Interface))
+		}
+		if a.ConntrackExceeded > 0 {
+			parts = append(parts, fmt.Sprintf("EC2 dropped %d packets on %s", a.ConntrackExceeded, a.Interface))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // printCounters tells what each rule has counted.
