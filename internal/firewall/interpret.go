@@ -440,8 +440,6 @@ func (p *passage) meta(key expr.MetaKey) view {
 			return certain([]byte{unix.PACKET_MULTICAST})
 		case p.To == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 			return certain([]byte{unix.PACKET_BROADCAST})
-		case p.To.IsValid(): // it may be a network's broadcast address
-			return unknown(1)
 		}
 		return certain([]byte{unix.PACKET_HOST})
 	}

@@ -12,7 +12,7 @@ import (
 
 // Packet is the first packet of a connection, as Judge is asked about it.
 type Packet struct {
-	From, To         netip.Addr // To may be zero: this host
+	From, To         netip.Addr // To may be zero: this host; a network's broadcast address is taken for a host's
 	FromPort, ToPort uint16
 	Proto            uint8 // IPPROTO_TCP, IPPROTO_UDP, ...
 	Flags            uint8 // TCP's, in the order of its header; SYN is 0x02
