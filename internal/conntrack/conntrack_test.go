@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,19 @@ func inNamespace(t *testing.T, addrs ...string) {
 	for _, args := range commands {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %q: %v: %s", args, err, out)
+		}
+	}
+	// The kernel makes an IPv6 address usable a moment after it was added.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		unusable := slices.IndexFunc(addrs, func(a string) bool {
+			host, _, _ := strings.Cut(a, "/")
+			return exec.Command("ip", "route", "get", host).Run() != nil
+		})
+		if unusable < 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not become usable", addrs[unusable])
 		}
 	}
 }

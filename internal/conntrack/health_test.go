@@ -45,12 +45,12 @@ func TestReadHealth(t *testing.T) {
 	if err := enter(); err != nil {
 		t.Fatal(err)
 	}
-	udp, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 53}, &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 53})
+	clashing, err := net.DialIP("ip4:icmp", &net.IPAddr{IP: net.IPv4(10, 0, 0, 2)}, &net.IPAddr{IP: net.IPv4(10, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = udp.Close() }()
-	if _, err := udp.Write([]byte("x")); !errors.Is(err, unix.EPERM) {
+	defer func() { _ = clashing.Close() }()
+	if _, err := clashing.Write([]byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}); !errors.Is(err, unix.EPERM) {
 		t.Fatalf("a packet that cannot be tracked: %v, want it to be dropped (EPERM)", err)
 	}
 	after, err := ReadHealth(t.Context(), Options{})
@@ -101,15 +101,16 @@ func TestReadHealth(t *testing.T) {
 	}
 }
 
-// enter puts a UDP connection from 10.0.0.3 to 10.0.0.1 into the table by hand,
-// whose answers go to 10.0.0.2.
+// enter puts an echo request with id 0 from 10.0.0.3 to 10.0.0.1 into the table by
+// hand, whose answers go to 10.0.0.2. (Of UDP, Linux 6.1 and older take the packet
+// that clashes for one of the connection that is there.)
 func enter() error {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	tuple := func(from, to byte) func(*netlink.AttributeEncoder) error {
+	tuple := func(from, to, kind byte) func(*netlink.AttributeEncoder) error {
 		return func(e *netlink.AttributeEncoder) error {
 			e.Nested(1, func(e *netlink.AttributeEncoder) error { // CTA_TUPLE_IP
 				e.Bytes(1, []byte{10, 0, 0, from})
@@ -117,9 +118,10 @@ func enter() error {
 				return nil
 			})
 			e.Nested(2, func(e *netlink.AttributeEncoder) error { // CTA_TUPLE_PROTO
-				e.Uint8(1, unix.IPPROTO_UDP)
-				e.Uint16(2, 53)
-				e.Uint16(3, 53)
+				e.Uint8(1, unix.IPPROTO_ICMP)
+				e.Uint16(4, 0)
+				e.Uint8(5, kind)
+				e.Uint8(6, 0)
 				return nil
 			})
 			return nil
@@ -127,9 +129,9 @@ func enter() error {
 	}
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
-	e.Nested(1, tuple(3, 1)) // CTA_TUPLE_ORIG
-	e.Nested(2, tuple(1, 2)) // CTA_TUPLE_REPLY
-	e.Uint32(7, 60)          // CTA_TIMEOUT
+	e.Nested(1, tuple(3, 1, 8)) // CTA_TUPLE_ORIG
+	e.Nested(2, tuple(1, 2, 0)) // CTA_TUPLE_REPLY
+	e.Uint32(7, 60)             // CTA_TIMEOUT
 	b, err := e.Encode()
 	if err != nil {
 		return err
