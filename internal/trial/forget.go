@@ -7,13 +7,16 @@ import (
 )
 
 // Forget removes from dir what was confirmed, what was pending and what was
-// reverted. Nothing there is no error. The kernel is the caller's.
+// reverted, and what a crash left of writing them. Nothing there is no error. The
+// kernel is the caller's.
 func Forget(dir string) error {
 	d := disk{dir: dir}
 	var errs []error
 	for _, name := range []string{pendingFile, confirmedFile, revertedFile} {
-		if err := os.Remove(d.path(name)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+		for _, path := range []string{d.path(name), d.path(name) + fresh} {
+			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -87,7 +87,7 @@ func hintFor(next firewall.State, live firewall.Live, peer netip.Addr) string {
 	case r.Exposure == firewall.ExposureFixed:
 		return "add it to " + admins + force
 	case r.Exposure == firewall.ExposureOnRequest:
-		return "add it to " + admins + ", or give it a grant" + force
+		return fmt.Sprintf("add it to %s, or let it in for a while: sekisho open --addr %s%s", admins, peer, force)
 	case len(r.Countries.Allow) > 0 && !next.Ruleset.Countries.Contains(peer):
 		return fmt.Sprintf("add it to %s, or its country to firewall.countries (sekisho country lookup %s)%s", admins, peer, force)
 	case len(r.Countries.Deny) > 0 && next.Ruleset.Countries.Contains(peer):

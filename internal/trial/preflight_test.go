@@ -48,7 +48,7 @@ func TestPreflight(t *testing.T) {
 			{netip.MustParseAddr(refused6), "ssh: only admins", "add it to admins: [2001:db8::9], or --force"},
 		}},
 		{"not granted", onRequest, firewall.Live{}, []string{refused4}, []Refusal{
-			{netip.MustParseAddr(refused4), "ssh: only admins, and whoever holds a grant", "add it to admins: [203.0.113.9], or give it a grant, or --force"},
+			{netip.MustParseAddr(refused4), "ssh: only admins, and whoever holds a grant", "add it to admins: [203.0.113.9], or let it in for a while: sekisho open --addr 203.0.113.9, or --force"},
 		}},
 		{"not in the country", japan, firewall.Live{}, []string{refused4}, []Refusal{
 			{netip.MustParseAddr(refused4), "ssh: not in JP", "add it to admins: [203.0.113.9], or its country to firewall.countries (sekisho country lookup 203.0.113.9), or --force"},

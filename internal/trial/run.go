@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sekisho/internal/config"
 	"sekisho/internal/firewall"
 	"sekisho/internal/printable"
 )
@@ -109,7 +110,10 @@ func (t *Trials) Run(ctx context.Context, r Request, progress func(Event)) error
 
 func check(r Request) error {
 	if r.Within < leastWithin || r.Within > mostWithin {
-		return &Error{fmt.Errorf("a trial of %v", r.Within), fmt.Sprintf("give it %v to %v: --within 60s", leastWithin, mostWithin)}
+		return &Error{
+			fmt.Errorf("a trial of %v is too short or too long", r.Within),
+			fmt.Sprintf("%s to %s, as --within 60s", config.FormatDuration(leastWithin), config.FormatDuration(mostWithin)),
+		}
 	}
 	if err := r.Rules.Validate(); err != nil {
 		return fmt.Errorf("the rules cannot be put in force: %w", err)
@@ -293,7 +297,7 @@ func (t *Trials) look(ctx context.Context, tr *trial) (over bool, err error) {
 	case standing.Armed == 0 && now.Before(tr.end().Add(-time.Second)):
 		return true, t.back(ctx, tr, "somebody who disarmed it in the kernel")
 	case standing.Armed == 0:
-		return true, t.back(ctx, tr, fmt.Sprintf("the kernel: nobody confirmed it within %v", tr.within))
+		return true, t.back(ctx, tr, "the kernel: nobody confirmed it within "+config.FormatDuration(tr.within))
 	}
 	tr.setUntil(now.Add(standing.Armed))
 	return false, nil
@@ -305,6 +309,8 @@ func (t *Trials) confirm(ctx context.Context, tr *trial, by string) (over bool, 
 	c, cancel := bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	if err := t.fw.Confirm(c); err != nil {
+		c, cancel := bounded(context.WithoutCancel(ctx)) // it may have taken all of its time
+		defer cancel()
 		standing, unknown := t.fw.Standing(c)
 		switch {
 		case unknown != nil && !errors.Is(err, firewall.ErrNotArmed):

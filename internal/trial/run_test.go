@@ -40,7 +40,7 @@ func TestNobodyConfirms(t *testing.T) {
 		near(t, r.took, minute)
 		stages, _ := r.stages()
 		equal(t, "stages", stages, []Stage{Loading, Armed, Reverted})
-		if r.err != nil || !strings.Contains(last.By, "nobody confirmed it within 1m0s") {
+		if r.err != nil || !strings.Contains(last.By, "nobody confirmed it within 1m") {
 			t.Errorf("error %v, by %q", r.err, last.By)
 		}
 		if len(h.swapped) > 0 {

@@ -31,6 +31,10 @@ const (
 	revertedFile  = "firewall.reverted.json" // the last one that was not confirmed: to be looked at, and its number is taken
 )
 
+// fresh is the end of the name of a file that is being written: one name for each,
+// so that crashes leave no heap of them.
+const fresh = ".new"
+
 const (
 	format      = 1
 	maxSnapshot = 16 << 20
@@ -161,14 +165,14 @@ func (d disk) put(name string, s Snapshot) error {
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return err
 	}
-	fresh := d.path(name) + ".new" // one name, so that crashes leave no heap of them
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := d.path(name) + fresh
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := d.step("create " + name); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -180,10 +184,10 @@ func (d disk) put(name string, s Snapshot) error {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(fresh) // it gives its space back
+		_ = os.Remove(path) // it gives its space back
 		return err
 	}
-	return d.move(name+".new", name)
+	return d.move(name+fresh, name)
 }
 
 // move renames a file for good.
