@@ -195,7 +195,7 @@ func Boot(ctx context.Context, o Options) error {
 		return bootFailed(err)
 	}
 	log.Info("the confirmed rule set is in force", "generation", snapshot.Generation, "mode", snapshot.Rules.Mode, "exposure", snapshot.Rules.Exposure)
-	bans, grants, err := bootLeases(ctx, fw, o, cfg)
+	bans, grants, err := bootLeases(ctx, fw, o, cfg, snapshot.Rules.Admins)
 	if err != nil {
 		// The rules hold; a daemon will say more.
 		log.Error("bans or grants could not be put in force", "error", err)
@@ -223,8 +223,8 @@ func bootFailed(err error) error {
 }
 
 // bootLeases puts the store's bans and grants into the kernel, each with what is
-// left of it.
-func bootLeases(ctx context.Context, fw firewall.Firewall, o Options, cfg *config.Config) (bans, grants int, err error) {
+// left of it; no ban touches admins.
+func bootLeases(ctx context.Context, fw firewall.Firewall, o Options, cfg *config.Config, admins []netip.Prefix) (bans, grants int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootPatience)
 	defer cancel()
 	st, report, err := store.Open(ctx, filepath.Join(o.StateDir, "state.db"), store.Options{Logger: o.Logger})
@@ -237,7 +237,7 @@ func bootLeases(ctx context.Context, fw firewall.Firewall, o Options, cfg *confi
 	}
 	now := time.Now()
 	var denied, allowed []lease.Lease
-	never := PolicyOf(cfg).Never
+	never := slices.Concat(PolicyOf(cfg).Never, admins)
 	err = errors.Join(
 		st.LiveGrants(ctx, now, func(l lease.Lease) error { allowed = append(allowed, l); return nil }),
 		st.LiveBans(ctx, now, func(l lease.Lease) error {

@@ -347,10 +347,11 @@ func (d *Daemon) adoptKernel(ctx context.Context, now time.Time) {
 	d.log.Warn("took over the kernel's bans", "bans", len(adopted))
 }
 
-// policy is the guard's policy for cfg, this host's own addresses included.
+// policy is the guard's policy for cfg, which spares this host's own addresses, and
+// the administrators of the rules in force for as long as those are.
 func (d *Daemon) policy(cfg *config.Config) guard.Policy {
 	p := PolicyOf(cfg)
-	p.Never = slices.Concat(p.Never, d.own)
+	p.Never = slices.Concat(p.Never, d.own, d.snapshot.Rules.Admins)
 	return p
 }
 

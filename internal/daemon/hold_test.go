@@ -132,7 +132,7 @@ func (f *following) read(t *testing.T, lines int64) {
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * mostRest)
 	every := time.NewTicker(time.Millisecond)
 	defer every.Stop()
 	for !done() {

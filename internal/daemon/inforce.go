@@ -185,5 +185,6 @@ func (d *Daemon) swapped(s trial.Snapshot) {
 	if d.trying != nil {
 		d.want.Ruleset.Countries = d.trying.countries
 	}
+	d.engine.SetPolicy(d.policy(d.cfg)) // who is an administrator now
 	d.log.Info("another rule set is in force", "generation", s.Generation, "mode", s.Rules.Mode, "exposure", s.Rules.Exposure, "confirmed_by", s.By)
 }
