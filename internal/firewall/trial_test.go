@@ -231,11 +231,14 @@ func conformTrials(t *testing.T, kernel func(t *testing.T) processes) {
 	t.Run("refused", func(t *testing.T) {
 		f, _ := open(t, stateOf(two))
 		for name, r := range map[string]Ruleset{
-			"an older one": one, "the same": two, "none": {},
+			"an older one": one, "the same": two, "none": {}, "nobody's": {Generation: 9},
 		} {
 			if err := f.Stage(t.Context(), r); err == nil {
 				t.Errorf("%s: staged", name)
 			}
+		}
+		if err := f.Ensure(t.Context(), State{Ports: []uint16{22}, Ruleset: Ruleset{Generation: 9}}); err == nil {
+			t.Error("ensured rules that are not valid")
 		}
 		stands(t, f, Standing{Table: true, Confirmed: 8})
 		intact(t, f)
