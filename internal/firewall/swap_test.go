@@ -54,7 +54,7 @@ func TestSwapMissesNoPacket(t *testing.T) {
 	stop()
 
 	for source, passes := range sources {
-		before, after := counts(t, w.host, "before", source), counts(t, w.host, "after", source)
+		before, after := countedFrom(t, w.host, "before", source), countedFrom(t, w.host, "after", source)
 		t.Logf("%s: %d of %d packets passed in %d swaps", source, after, before, swaps)
 		switch {
 		case before < 1000:
@@ -125,8 +125,8 @@ func floodFrom(t *testing.T, w wire, sources map[string]bool) (stop func()) {
 	}
 }
 
-// counts is what the chain of the table `counting` has counted of source.
-func counts(t *testing.T, n namespace, chain, source string) (packets int) {
+// countedFrom is what the chain of the table `counting` has counted of source.
+func countedFrom(t *testing.T, n namespace, chain, source string) (packets int) {
 	t.Helper()
 	for line := range strings.Lines(n.run(t, "nft", "list", "chain", "inet", "counting", chain)) {
 		if _, counter, ok := strings.Cut(line, "saddr "+source+" counter packets "); ok {
