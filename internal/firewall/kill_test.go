@@ -78,6 +78,7 @@ func TestKilledChild(t *testing.T) {
 func TestKill(t *testing.T) {
 	for name := range killable {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWire(t)
 			var old, new, steps int
 			for step := 1; ; step++ {
