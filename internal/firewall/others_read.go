@@ -147,10 +147,12 @@ func (o *othersReader) chains() (list []otherChain, err error) {
 			c.priority = int32(attrNumber(attrOf(hook, unix.NFTA_HOOK_PRIORITY)))
 			c.device = text(attrOf(hook, unix.NFTA_HOOK_DEV))
 		}
-		if len(list) >= othersRules {
+		switch { // the others are known by the rules that go to them
+		case len(list) < othersRules || c.base && len(list) < 2*othersRules:
+			list = append(list, c)
+		case c.base:
 			return errTooMany
 		}
-		list = append(list, c)
 		return nil
 	})
 	return list, err
@@ -259,6 +261,10 @@ func (o *othersReader) findElement(table otherTable, set string, fill func()) (d
 		o.out.close(elem)
 		o.out.close(list)
 	})
+	// What a dump left that was given up.
+	if err := o.s.receive(func(header, []byte) (bool, error) { return false, nil }); !errors.Is(err, unix.EAGAIN) {
+		return nil, false, err
+	}
 	if err := o.s.send(req.b); err != nil {
 		return nil, false, err
 	}
