@@ -15,6 +15,7 @@ import (
 // host under test and its peer, joined by a veth pair.
 type wire struct {
 	host, peer namespace
+	generation uint32 // of ensure
 	k          *Kernel
 }
 

@@ -20,6 +20,8 @@ type injector struct {
 	probe  *nftables.Conn
 	sent   uint64
 	before counts
+	kinds  [16]uint64
+	kind   string
 }
 
 // marker is the traffic class of injected packets: nobody else's.
@@ -27,7 +29,8 @@ const marker = 46 << 2
 
 // counts is what a table of the test's own has seen of injected packets.
 type counts struct {
-	arrived, passed, answers uint64
+	arrived, passed, forwarded, answers uint64
+	kind                                string // of the last answer
 }
 
 // inject makes an injector. What comes past our table is counted, and goes no
@@ -62,9 +65,22 @@ func (w wire) inject(t testing.TB, stop bool) *injector {
 		end = "drop"
 	}
 	w.host.feed(t, `table inet probe {
-		chain arrived { type filter hook prerouting priority -400; ip dscp ef counter; ip6 dscp ef counter; }
+		chain arrived { type filter hook prerouting priority -450; ip dscp ef counter; ip6 dscp ef counter; }
 		chain passed { type filter hook input priority 10; ip dscp ef counter `+end+`; ip6 dscp ef counter `+end+`; }
-		chain answers { type filter hook output priority 0; oif "lo" accept; tcp flags & rst == rst counter; icmp type destination-unreachable counter; icmpv6 type destination-unreachable counter; }
+		chain forwarded { type filter hook forward priority 10; ip dscp ef counter; ip6 dscp ef counter; }
+		chain answers {
+			type filter hook output priority 0;
+			oif "lo" accept
+			tcp flags & rst == rst counter comment "reset"
+			tcp flags & (syn|ack) == syn|ack counter comment "handshake"
+			icmp type destination-unreachable icmp code port-unreachable counter comment "port unreachable"
+			icmp type destination-unreachable icmp code prot-unreachable counter comment "protocol unreachable"
+			icmpv6 type destination-unreachable icmpv6 code port-unreachable counter comment "port unreachable"
+			icmpv6 type destination-unreachable icmpv6 code admin-prohibited counter comment "prohibited"
+			icmp type echo-reply counter comment "pong"
+			icmpv6 type echo-reply counter comment "pong"
+			icmpv6 type nd-neighbor-advert counter comment "neighbour"
+		}
 	}`, "nft", "-f", "-")
 	var err error
 	if in.probe, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(w.host.fd())); err != nil {
@@ -74,24 +90,27 @@ func (w wire) inject(t testing.TB, stop bool) *injector {
 	return in
 }
 
-func (in *injector) read(t testing.TB) counts {
+func (in *injector) read(t testing.TB) (c counts) {
 	t.Helper()
 	table := &nftables.Table{Name: "probe", Family: nftables.TableFamilyINet}
-	sum := func(chain string) (n uint64) {
+	for chain, n := range map[string]*uint64{"arrived": &c.arrived, "passed": &c.passed, "forwarded": &c.forwarded, "answers": &c.answers} {
 		rules, err := in.probe.GetRules(table, &nftables.Chain{Name: chain, Table: table})
 		if err != nil || len(rules) == 0 {
 			t.Fatalf("read the probe: %d rules, %v", len(rules), err)
 		}
-		for _, r := range rules {
+		for i, r := range rules {
 			for _, e := range r.Exprs {
-				if c, ok := e.(*expr.Counter); ok {
-					n += c.Packets
+				if counter, ok := e.(*expr.Counter); ok {
+					*n += counter.Packets
+					if chain == "answers" && counter.Packets > in.kinds[i] {
+						in.kinds[i], in.kind = counter.Packets, comment(r)
+					}
 				}
 			}
 		}
-		return n
 	}
-	return counts{sum("arrived"), sum("passed"), sum("answers")}
+	c.kind = in.kind
+	return c
 }
 
 // send puts one IP packet on the wire.
@@ -101,7 +120,7 @@ func (in *injector) send(t testing.TB, packet []byte) {
 	switch v6 := packet[0]>>4 == 6; {
 	case v6 && packet[24] == 0xff:
 		in.to.Addr = [8]byte{0x33, 0x33, packet[36], packet[37], packet[38], packet[39]}
-	case !v6 && packet[16] == 255:
+	case !v6 && packet[19] == 255:
 		in.to.Addr = [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	case !v6 && packet[16]>>4 == 0xe:
 		in.to.Addr = [8]byte{0x01, 0x00, 0x5e, packet[17] & 0x7f, packet[18], packet[19]}
@@ -125,8 +144,11 @@ func (in *injector) seen(t testing.TB) counts {
 	for {
 		now := in.read(t)
 		if now.arrived >= in.before.arrived+in.sent && now == last {
-			d := counts{now.arrived - in.before.arrived, now.passed - in.before.passed, now.answers - in.before.answers}
-			in.before, in.sent = now, 0
+			d := counts{
+				now.arrived - in.before.arrived, now.passed - in.before.passed,
+				now.forwarded - in.before.forwarded, now.answers - in.before.answers, now.kind,
+			}
+			in.before, in.sent, in.kind = now, 0, ""
 			return d
 		}
 		if time.Now().After(deadline) {
@@ -136,17 +158,18 @@ func (in *injector) seen(t testing.TB) counts {
 	}
 }
 
-// verdict sends one packet and tells what became of it.
-func (in *injector) verdict(t testing.TB, packet []byte) Verdict {
+// verdict sends one packet and tells what became of it: "pass", "drop", or how it
+// was answered.
+func (in *injector) verdict(t testing.TB, packet []byte) string {
 	t.Helper()
 	in.send(t, packet)
 	switch c := in.seen(t); {
 	case c.passed > 0:
-		return Pass
+		return "pass"
 	case c.answers > 0:
-		return Reject
+		return c.kind
 	}
-	return Drop
+	return "drop"
 }
 
 // ipPacket is an IP packet from one address to another.
