@@ -223,7 +223,10 @@ func (d *Daemon) try(t *trying, p proposal, old trial.Snapshot, r trial.Request,
 			t.tell(e)
 		})
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		d.log.Warn("the trial is called off; the rules before it hold", "error", err)
+	case err != nil:
 		d.log.Error("the trial failed; the rules before it hold", "error", err)
 	}
 	d.mu.Lock()
