@@ -164,7 +164,7 @@ func (n *network) atOnce(from netip.Addr) error {
 }
 
 const (
-	aBlink = 60 * time.Millisecond // that an answer may take, where none is expected
+	aBlink = 40 * time.Millisecond // that an answer may take, where none is expected
 	aWhile = 5 * time.Second       // where one is; a lost SYN is sent again after 1 s
 )
 
@@ -552,9 +552,9 @@ func TestKillKernel(t *testing.T) {
 			}
 		}
 	}
-	for i := range 10 {
+	for i := range 6 {
 		ending := []string{"confirm", "revert", "over"}[i%3]
-		round(ending, -1, time.Duration(20+i*37)*time.Millisecond)
+		round(ending, -1, time.Duration(20+i*60)*time.Millisecond)
 	}
 	t.Logf("%d probes of those who are always, and never, let in; steps: %q", probes.Load(), steps)
 }
