@@ -1,6 +1,6 @@
 # Sekisho's frame: every target works as root and without, and says what it leaves out.
 #
-#   sudo make lab    the main job, live, in network namespaces: an attack, a ban, an administrator who still gets in
+#   sudo make lab    the main job, live, in network namespaces: attacks, bans, a lock-out that the kernel undoes
 #   make test        all tests (as root: the kernel's too)
 
 SHELL       := bash

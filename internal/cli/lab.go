@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +17,6 @@ import (
 	"sekisho/internal/daemon"
 	"sekisho/internal/firewall"
 	"sekisho/internal/lab"
-	"sekisho/internal/run"
 )
 
 func labCommand(g *globals) *cobra.Command {
@@ -28,8 +26,9 @@ func labCommand(g *globals) *cobra.Command {
 		Use:   "lab",
 		Short: "Show everything live, in network namespaces, harmless to this machine",
 		Long: "Build a small internet in network namespaces: a host with a real sshd, its administrator and attackers,\n" +
-			"guard the host, and show what happens. Needs root and sshd. Nothing of it touches this machine.\n" +
-			"Exit code 0 only if the attackers were banned and the administrator was not.",
+			"guard the host, try rule sets, good and bad, and show what happens. Needs root and sshd. Nothing of it touches\n" +
+			"this machine. Exit code 0 only if the attackers were banned, whoever is from another country or too many at a time\n" +
+			"was kept out, and the administrator was locked out for no longer than a trial.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := &show{g: g, ui: newUI(g), sources: sources}
@@ -50,9 +49,11 @@ type show struct {
 	failed  []string
 
 	mu     sync.Mutex // the scenes speak from several goroutines
+	dir    string     // configuration, state and socket of the host's daemon
 	lab    *lab.Lab
 	kernel *firewall.Kernel
 	client *client
+	daemon *labProgram
 }
 
 var (
@@ -84,11 +85,15 @@ func (s *show) run(ctx context.Context, length time.Duration) (err error) {
 	defer func() { err = errors.Join(err, s.lab.Close()) }()
 	s.say("a host with %s, an administrator, and the Internet (all in namespaces)", s.lab.Version)
 
-	stop, err := s.guard(ctx, dir)
-	if err != nil {
+	s.dir = dir
+	s.client = newClient(&globals{socket: filepath.Join(dir, "control.sock")})
+	if err := s.declare(fmt.Sprintf("admins: [%s, %s]", lab.Admin4, lab.Admin6)); err != nil {
 		return err
 	}
-	defer stop()
+	if err := s.guard(ctx); err != nil {
+		return err
+	}
+	defer func() { s.daemon.end() }() // whichever runs then
 	if s.kernel, err = firewall.NewKernel(firewall.Options{NetNS: s.lab.Host.FD()}); err != nil {
 		return err
 	}
@@ -103,46 +108,34 @@ func (s *show) run(ctx context.Context, length time.Duration) (err error) {
 	if len(s.failed) > 0 {
 		return fmt.Errorf("the lab went wrong: %s", strings.Join(s.failed, "; "))
 	}
-	s.say("done: every attacker banned, the administrator never")
+	s.say("done: every attacker banned, strangers kept out, the administrator never locked out for longer than a trial")
 	return nil
 }
 
+// declare writes the host's configuration file.
+func (s *show) declare(lines ...string) error {
+	source := fmt.Sprintf("version: 1\nlog: {source: files, files: [%s]}\ncountry: {every: no}\n%s\n", s.lab.LogPath, strings.Join(lines, "\n"))
+	return os.WriteFile(filepath.Join(s.dir, "sekisho.yaml"), []byte(source), 0o600)
+}
+
 // guard starts the daemon as a process of the host's, as it would run for real.
-func (s *show) guard(ctx context.Context, dir string) (stop func(), err error) {
-	self, err := os.Executable()
+func (s *show) guard(ctx context.Context) error {
+	program, err := s.sekisho(ctx, nil, "run")
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("start the daemon: %w", err)
 	}
-	s.client = newClient(&globals{socket: filepath.Join(dir, "control.sock")})
-	configPath := filepath.Join(dir, "sekisho.yaml")
-	source := fmt.Sprintf("version: 1\nadmins: [%s, %s]\nlog:\n  source: files\n  files: [%s]\n", lab.Admin4, lab.Admin6, s.lab.LogPath)
-	if err := os.WriteFile(configPath, []byte(source), 0o600); err != nil {
-		return nil, err
-	}
-	var said bytes.Buffer
-	child, err := s.lab.Start(context.WithoutCancel(ctx), run.Command{
-		Args:   []string{self, "run", "--config", configPath, "--state-dir", filepath.Join(dir, "state"), "--socket", s.client.socket},
-		Stdout: &said,
-		Stderr: &said,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("start the daemon: %w", err)
-	}
-	stop = func() {
-		_ = child.Signal(syscall.SIGTERM)
-		_ = child.Wait() // its exit code says no more than what was seen
-	}
+	s.daemon = program
 	for {
 		var status daemon.Status
-		if err = s.client.get(ctx, "status", nil, &status); err == nil && len(status.Sources) > 0 {
+		if err := s.client.get(ctx, "status", nil, &status); err == nil && len(status.Sources) > 0 {
 			s.say("sekisho guards it: pid %d, mode %s, reading %s", status.PID, status.Mode, filepath.Base(s.lab.LogPath))
-			return stop, nil
+			return nil
+		}
+		if program.ended() || ctx.Err() != nil {
+			program.end()
+			return fmt.Errorf("the daemon did not come up: %s", sanitize(program.said()))
 		}
 		pause(ctx, 20*time.Millisecond)
-		if ctx.Err() != nil {
-			stop()
-			return nil, fmt.Errorf("the daemon did not come up: %s", sanitize(said.String()))
-		}
 	}
 }
 
@@ -181,7 +174,10 @@ func (s *show) scenes(ctx context.Context) error {
 		again.Close()
 		s.say("the administrator's session lives, and a new login works")
 	}
-	return s.unban(ctx)
+	if err := s.unban(ctx); err != nil {
+		return err
+	}
+	return s.rules(ctx, session)
 }
 
 // attack has one source guess passwords until it is banned, and measures.
@@ -403,7 +399,9 @@ func (s *show) say(format string, args ...any) {
 // fail notes what must not happen.
 func (s *show) fail(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	s.mu.Lock()
 	s.failed = append(s.failed, text)
+	s.mu.Unlock()
 	s.say("WRONG: %s", text)
 }
 
