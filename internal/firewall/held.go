@@ -180,7 +180,7 @@ func (r heldRule) looksUp(set string) (found bool) {
 
 // read reads what is there, with the elements of the sets of want for which
 // elements says so. It is asked anew while others change the table meanwhile.
-func (k *Kernel) read(want layout, elements func(set) bool) (h held, err error) {
+func (k *Kernel) read(want layout, elements func(*held, set) bool) (h held, err error) {
 	for i := range 10 {
 		// Whoever bans all the time tears every dump, though of other things than ours.
 		if h, err = k.readOnce(want, elements, i < 9); !errors.Is(err, unix.EINTR) {
@@ -190,7 +190,7 @@ func (k *Kernel) read(want layout, elements func(set) bool) (h held, err error) 
 	return h, err
 }
 
-func (k *Kernel) readOnce(want layout, elements func(set) bool, strict bool) (held, error) {
+func (k *Kernel) readOnce(want layout, elements func(*held, set) bool, strict bool) (held, error) {
 	var h held
 	dump := func(typ uint16, table uint16, each func(attrs []byte)) error {
 		m := &k.tx.message
@@ -231,7 +231,7 @@ func (k *Kernel) readOnce(want layout, elements func(set) bool, strict bool) (he
 				return h, err
 			}
 		}
-		if w == nil || !w.fixed || shapeOf(w.Set) != s.setShape || !elements(*w) {
+		if w == nil || !w.fixed || shapeOf(w.Set) != s.setShape || !elements(&h, *w) {
 			continue
 		}
 		s.read = true

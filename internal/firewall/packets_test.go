@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -70,30 +69,35 @@ func (w wire) listen(t testing.TB, port int) {
 	}()
 }
 
-// reaches reports whether a TCP handshake from the peer's address from succeeds
-// within wait.
-func (w wire) reaches(t testing.TB, from string, port int, wait time.Duration) (ok bool) {
+// dial opens a connection from the peer's address from; nil when that does not
+// succeed within wait.
+func (w wire) dial(t testing.TB, from string, port int, wait time.Duration) (c net.Conn) {
 	t.Helper()
 	to := host4
 	if strings.Contains(from, ":") {
 		to = host6
 	}
-	w.peer.do(t, func() error {
+	w.peer.do(t, func() (err error) {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: wait}
-		c, err := d.Dial("tcp", net.JoinHostPort(to, fmt.Sprint(port)))
-		if err == nil {
-			ok = true
-			return c.Close()
+		c, err = d.Dial("tcp", net.JoinHostPort(to, fmt.Sprint(port)))
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			return nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
-			var timeout interface{ Timeout() bool }
-			if !errors.As(err, &timeout) || !timeout.Timeout() {
-				return err
-			}
-		}
-		return nil
+		return err
 	})
-	return ok
+	return c
+}
+
+// reaches reports whether a TCP handshake from the peer's address from succeeds
+// within wait.
+func (w wire) reaches(t testing.TB, from string, port int, wait time.Duration) bool {
+	t.Helper()
+	c := w.dial(t, from, port, wait)
+	if c == nil {
+		return false
+	}
+	_ = c.Close()
+	return true
 }
 
 const (

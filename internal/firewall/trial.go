@@ -63,7 +63,7 @@ func (k *Kernel) stage(ctx context.Context, r Ruleset) error {
 		return err
 	}
 	want := desired(*k.wanted, &r, k.features)
-	have, err := k.read(want, smallSets)
+	have, err := k.read(want, doubtful)
 	if err != nil {
 		return explain(err)
 	}
@@ -184,7 +184,7 @@ func (k *Kernel) confirm(ctx context.Context) error {
 	s := *k.wanted
 	s.Ruleset = *k.staged
 	want := desired(s, nil, k.features)
-	have, err := k.read(want, smallSets)
+	have, err := k.read(want, doubtful)
 	if err != nil {
 		return explain(err)
 	}
@@ -221,7 +221,11 @@ func (k *Kernel) abort(ctx context.Context) error {
 	}
 	k.writing.Lock()
 	defer k.writing.Unlock()
-	have, err := k.read(layout{}, nil)
+	var want layout
+	if k.wanted != nil {
+		want = desired(*k.wanted, nil, k.features)
+	}
+	have, err := k.read(want, doubtful)
 	if err != nil {
 		return explain(err)
 	}
@@ -232,7 +236,6 @@ func (k *Kernel) abort(ctx context.Context) error {
 		return nil
 	}
 	k.staged = nil
-	want := desired(*k.wanted, nil, k.features)
 	if _, err := k.write(ctx, have, want, nil); err != nil {
 		return explain(err)
 	}
@@ -330,7 +333,7 @@ func (k *Kernel) setCountries(ctx context.Context, addrs prefixset.Set) error {
 	}
 	s, staged := withCountries(*k.wanted, k.staged, addrs)
 	want := desired(s, staged, k.features)
-	have, err := k.read(want, smallSets)
+	have, err := k.read(want, doubtful)
 	if err != nil {
 		return explain(err)
 	}

@@ -286,7 +286,7 @@ func (k *Kernel) verify(want layout, filled []string) error {
 	if len(filled) == 0 {
 		return nil
 	}
-	have, err := k.read(want, func(s set) bool { return slices.Contains(filled, s.Name) })
+	have, err := k.read(want, func(_ *held, s set) bool { return slices.Contains(filled, s.Name) })
 	if err != nil {
 		return err
 	}
@@ -492,15 +492,20 @@ func (k *Kernel) clean(have held, want layout) error {
 	return k.commit(t)
 }
 
-// allElements and smallSets say which sets' elements are read: those of interval
-// sets are many, and nobody but this package writes into them.
-func allElements(set) bool { return true }
-func smallSets(s set) bool { return !s.Interval }
+// allElements and doubtful say which sets' elements are read. Those of interval sets
+// are many: they were read back when they were filled, and nobody but this package
+// writes into them once rules speak of them.
+func allElements(*held, set) bool { return true }
 
-// readBack fails unless the kernel holds want. Interval sets were read back when
-// they were filled.
+func doubtful(h *held, s set) bool {
+	return !s.Interval || !slices.ContainsFunc(h.chains, func(c heldChain) bool {
+		return slices.ContainsFunc(c.rules, func(r heldRule) bool { return r.looksUp(s.Name) })
+	})
+}
+
+// readBack fails unless the kernel holds want.
 func (k *Kernel) readBack(want layout) error {
-	have, err := k.read(want, smallSets)
+	have, err := k.read(want, doubtful)
 	if err != nil {
 		return fmt.Errorf("read rules back: %w", explain(err))
 	}
