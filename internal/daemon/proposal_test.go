@@ -98,6 +98,29 @@ func TestProposal(t *testing.T) {
 	}
 }
 
+// TestProposalUntracked: who lets in what is tracked only stands in the way of
+// "track: no" only.
+func TestProposalUntracked(t *testing.T) {
+	data, err := country.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake := firewall.NewFake(nil)
+	fake.SetOthers(firewall.Others{Blocks: []firewall.Block{{Port: 22, Certain: true, Untracked: true}}})
+	for config, want := range map[string]int{"": 0, "firewall: {track: no}\n": 1} {
+		p, err := propose(parsed(t, config), firewall.State{}, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.ask(t.Context(), fake); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(p.others.Blocks); got != want {
+			t.Errorf("%q: %d blocks, want %d", config, got, want)
+		}
+	}
+}
+
 // TestGrantsEnd: a grant that is over is forgotten, and lets nobody in.
 func TestGrantsEnd(t *testing.T) {
 	d := New(Options{})
