@@ -89,8 +89,8 @@ func (a *application) run(ctx context.Context) error {
 		if a.request.NoWait {
 			question = "Put this in force without a trial?"
 		}
-		if agreed, err := u.agreed(ctx, question); err != nil || !agreed {
-			return errors.Join(errors.New("nothing was changed"), err)
+		if !u.agreed(ctx, question) {
+			return errors.New("nothing was changed")
 		}
 	}
 	a.request.Peer = own.peer

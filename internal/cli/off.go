@@ -50,17 +50,15 @@ func askOff(ctx context.Context, u *ui) error {
 	if !u.interactive() {
 		return &exitError{exitUsage, withHint(errors.New("this takes all protection away, and there is nobody to ask"), "if you mean it: sekisho off --yes")}
 	}
-	agreed, err := u.agreed(ctx, "Take every rule and every ban of ours away? SSH is then open to whomever other firewalls let in.")
-	if err != nil || !agreed {
-		return errors.Join(errors.New("nothing was changed"), err)
+	if !u.agreed(ctx, "Take every rule and every ban of ours away? SSH is then open to whomever other firewalls let in.") {
+		return errors.New("nothing was changed")
 	}
 	name, err := os.Hostname()
 	if err != nil || name == "" {
 		name = "off"
 	}
-	typed, err := u.ask(ctx, fmt.Sprintf("To be sure that it is this host: type %s:", name))
-	if err != nil || typed != name {
-		return errors.Join(errors.New("nothing was changed"), err)
+	if u.ask(ctx, fmt.Sprintf("To be sure that it is this host: type %s:", name)) != name {
+		return errors.New("nothing was changed")
 	}
 	return nil
 }

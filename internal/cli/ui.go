@@ -187,8 +187,8 @@ func (u *ui) interactive() bool {
 }
 
 // ask puts a question on stderr and returns the line that is typed; "" at the end
-// of the input.
-func (u *ui) ask(ctx context.Context, question string) (string, error) {
+// of the input, and of ctx.
+func (u *ui) ask(ctx context.Context, question string) string {
 	fmt.Fprintf(u.g.stderr, "%s ", paint(u.colorErr, bold, sanitize(question)))
 	if u.in == nil {
 		u.in = bufio.NewReader(u.g.stdin)
@@ -200,18 +200,17 @@ func (u *ui) ask(ctx context.Context, question string) (string, error) {
 	}()
 	select {
 	case line := <-typed:
-		return line, nil
+		return line
 	case <-ctx.Done():
 		fmt.Fprintln(u.g.stderr)
-		return "", ctx.Err()
+		return ""
 	}
 }
 
 // agreed asks a question that only a yes answers with yes.
-func (u *ui) agreed(ctx context.Context, question string) (bool, error) {
-	line, err := u.ask(ctx, question+" [y/N]")
-	line = strings.ToLower(line)
-	return err == nil && (line == "y" || line == "yes"), err
+func (u *ui) agreed(ctx context.Context, question string) bool {
+	line := strings.ToLower(u.ask(ctx, question+" [y/N]"))
+	return line == "y" || line == "yes"
 }
 
 // say tells on stderr how it goes.
