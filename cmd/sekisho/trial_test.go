@@ -110,6 +110,7 @@ func (h *host) boot(t *testing.T) {
 // TestTrialLife is the life of a rule set on a real host: refused, confirmed by a new
 // login, reverted by the kernel alone, repaired, booted, switched off.
 func TestTrialLife(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	h := newHost(t, lab.Options{}, "exposure: fixed\n")
 	h.up(t)
 	if !h.answers(t, visitor) {

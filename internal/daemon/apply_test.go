@@ -481,3 +481,31 @@ func TestGrants(t *testing.T) {
 		t.Error("a grant that lets nobody in")
 	}
 }
+
+// TestOthersComeUp: another firewall that closes SSH after all was confirmed is told.
+func TestOthersComeUp(t *testing.T) {
+	f, fake := guarding(t, applyBase+"exposure: fixed\n")
+	f.forced(t)
+	told := func(others firewall.Others) string {
+		t.Helper()
+		fake.SetOthers(others)
+		f.lookAtOthers(t.Context())
+		return fmt.Sprint(f.Status(t.Context()).Problems)
+	}
+	block := firewall.Block{Where: "table inet filter", Rule: "policy drop", Port: 22, Certain: true, Remedy: "nft open sesame"}
+	if got := told(firewall.Others{Blocks: []firewall.Block{block}}); !strings.Contains(got, block.Remedy) {
+		t.Errorf("a block: %s", got)
+	}
+	if got := told(firewall.Others{Managers: []firewall.Manager{{Name: "ufw"}}}); got != "[]" {
+		t.Errorf("ufw beside guard: %s", got)
+	}
+	f.set(applyBase + "exposure: fixed\nfirewall: {mode: lockdown}\n")
+	fake.SetOthers(firewall.Others{})
+	f.forced(t)
+	if got := told(firewall.Others{Managers: []firewall.Manager{{Name: "ufw", Stop: "ufw disable"}}}); !strings.Contains(got, "ufw disable") {
+		t.Errorf("ufw beside lockdown: %s", got)
+	}
+	if got := told(firewall.Others{}); got != "[]" {
+		t.Errorf("none: %s", got)
+	}
+}

@@ -143,7 +143,7 @@ func (d *Daemon) followCountries(ctx context.Context) error {
 			if cfg.Country.Every == 0 || rules.Countries.None() && RulesOf(cfg).Countries.None() {
 				return // then nobody is asked for data
 			}
-			_ = updaterOf(cfg, d.opts, d.countryFailed).Run(updating, func() country.Needs { return d.countryNeeds(ctx) }, func(data *country.Data) { d.newCountries(updating, data) })
+			_ = updaterOf(cfg, d.opts, d.countryFailed).Run(updating, func() country.Needs { return d.countryNeeds(ctx) }, func(data *country.Data) { d.newCountries(ctx, data) })
 		}()
 		select {
 		case <-ctx.Done():

@@ -192,6 +192,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.watch(ctx) })
 	tasks.Go(func() error { return d.cut(ctx) })
 	tasks.Go(func() error { return d.watchHealth(ctx) })
+	tasks.Go(func() error { return d.watchOthers(ctx) })
 	tasks.Go(func() error { return d.followCountries(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {

@@ -139,17 +139,15 @@ func (d *Daemon) keepAsFound(ctx context.Context, cfg *config.Config, unreadable
 	if err != nil {
 		return fmt.Errorf("%w; and the kernel cannot be asked: %w", unreadable, err)
 	}
-	if !cfg.Guard.Enforce {
-		d.setKept(keepFound, false)
-		return nil
-	}
-	if standing.Confirmed == 0 && standing.Staged == 0 {
-		want := stateOf(cfg, firewall.Ruleset{})
+	want := stateOf(cfg, firewall.Ruleset{})
+	if cfg.Guard.Enforce && standing.Confirmed == 0 && standing.Staged == 0 {
 		if err := d.fw.Ensure(ctx, want); err != nil {
 			return err
 		}
 	}
-	d.setKept(keepFound, true)
+	d.mu.Lock()
+	d.want, d.kept, d.enforcing = want, keepFound, cfg.Guard.Enforce
+	d.mu.Unlock()
 	return nil
 }
 

@@ -63,10 +63,7 @@ func (p *proposal) ask(ctx context.Context, fw firewall.Firewall) error {
 	if p.peer.IsValid() {
 		peers = append(peers, p.peer.Addr())
 	}
-	p.others, p.unasked = fw.Others(ctx, rules.Ports, peers)
-	if !rules.NoTrack {
-		p.others.Blocks = slices.DeleteFunc(p.others.Blocks, func(b firewall.Block) bool { return b.Untracked })
-	}
+	p.others, p.unasked = othersOf(ctx, fw, rules, peers)
 	if p.peer.IsValid() {
 		anywhere, err := conntrack.Alive(ctx, p.peer, nil)
 		if err == nil && anywhere {
