@@ -122,7 +122,6 @@ func TestRulingUnknown(t *testing.T) {
 		return &rule
 	}
 	mark := match{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1, 0, 0, 0}}}
-	jump := func(chain string) match { return match{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}} }
 	ssh := ports(unix.IPPROTO_TCP, 22, 22)
 	oneOf := match{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},

@@ -106,7 +106,7 @@ func does(r *nftables.Rule) string {
 		switch plain(e.Chain) {
 		case passName:
 			return "pass"
-		case sshName:
+		case sshName, fragName:
 			return "judge"
 		}
 	case *expr.Reject:

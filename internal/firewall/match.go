@@ -279,6 +279,8 @@ func accept() match { return match{&expr.Verdict{Kind: expr.VerdictAccept}} }
 // drop drops and counts.
 func drop() match { return match{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}} }
 
+func jump(chain string) match { return match{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}} }
+
 func goTo(chain string) match { return match{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}} }
 
 // reject answers and counts; ICMP's codes are those of the family.

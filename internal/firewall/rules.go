@@ -17,6 +17,7 @@ const (
 	inputName   = "input"
 	forwardName = "forward"
 	rawOutName  = "rawout"
+	fragName    = "frag"
 	portsName   = "ports"
 )
 
@@ -155,8 +156,9 @@ func (b *builder) ruleset(r Ruleset) {
 	if r.Rules.NoTrack {
 		b.noTrack(r)
 	}
-	b.ssh(r)
 	b.input(r)
+	b.fragments(r)
+	b.ssh(r)
 	if r.Rules.Mode == ModeLockdown {
 		b.lockdown(r)
 	}
@@ -170,7 +172,7 @@ func (r Ruleset) chains() (names []string) {
 	if r.Rules.NoTrack {
 		names = append(names, chainName)
 	}
-	names = append(names, inputName, sshName, passName)
+	names = append(names, inputName, fragName, sshName, passName)
 	if r.forwards() {
 		names = append(names, forwardName)
 	}
@@ -195,15 +197,23 @@ func (b *builder) noTrack(r Ruleset) {
 func (b *builder) input(r Ruleset) {
 	chain, ports := r.name(inputName), r.name(portsName)
 	b.rule(chain, "loopback", loIn(), accept())
-	// No rule sees what IPv6 fragments make up (IPv4 is reassembled before it comes
-	// here): the flags of TCP, or all of TCP's header, could hide in the second one.
-	// RFC 7112 forbids the latter; kernels take it before 5.11.
-	b.rule(chain, "fragments of SSH over IPv6: a SYN could hide behind them", fragment(), to.portIn(ports), drop())
-	for _, h := range [][2]byte{{unix.IPPROTO_HOPOPTS}, {unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT}, {unix.IPPROTO_DSTOPTS}} {
-		b.rule(chain, "IPv6 fragments that could hide their TCP header", fragmentOf(h[0], max(h[0], h[1])), drop())
-	}
+	b.rule(chain, "IPv6 fragments", fragment(), jump(r.name(fragName)))
 	// The flags that a listening socket takes, and no others: whatever else a SYN
 	// carries (ECN, URG, PSH, data), it is one.
 	b.rule(chain, "new connections to SSH; the rest of it is not touched",
 		to.portIn(ports), flagged(opening, expr.CmpOpEq, flagSYN), goTo(r.name(sshName)))
+}
+
+// fragments drops those in which a SYN could hide. No rule sees what IPv6
+// fragments make up (IPv4 is reassembled before it comes here): the flags of TCP,
+// or all of its header, could be in the second one. RFC 7112 forbids the latter;
+// kernels take it before 5.11.
+func (b *builder) fragments(r Ruleset) {
+	chain := r.name(fragName)
+	b.rule(chain, "fragments of SSH: a SYN could hide behind them", to.portIn(r.name(portsName)), drop())
+	for _, h := range [][2]byte{
+		{unix.IPPROTO_HOPOPTS, unix.IPPROTO_HOPOPTS}, {unix.IPPROTO_ROUTING, unix.IPPROTO_FRAGMENT}, {unix.IPPROTO_DSTOPTS, unix.IPPROTO_DSTOPTS},
+	} {
+		b.rule(chain, "fragments whose TCP header could be in the next one", fragmentOf(h[0], h[1]), drop())
+	}
 }
