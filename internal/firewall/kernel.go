@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,11 @@ type Kernel struct {
 	wanted    *State   // what was written last
 	staged    *Ruleset // beside it
 	committed func()   // called after each batch of a layout; for tests
+
+	// A watch that runs tells of every foreign change, and sets suspect: without it the
+	// many elements of interval sets are not read again.
+	watches atomic.Int32
+	suspect atomic.Bool
 
 	reading  sync.Mutex // guards readSock: a long listing keeps no ban waiting
 	readSock *sock
@@ -127,7 +133,8 @@ func (k *Kernel) Ensure(ctx context.Context, s State) error {
 	return nil
 }
 
-// Intact implements Firewall.
+// Intact implements Firewall. The elements of interval sets are read where no Watch
+// runs, or it has told of a change since.
 func (k *Kernel) Intact(ctx context.Context) (missing []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -138,7 +145,16 @@ func (k *Kernel) Intact(ctx context.Context) (missing []string, err error) {
 		return []string{"rules: none were written yet"}, nil
 	}
 	want := desired(*k.wanted, k.staged, k.features)
-	have, err := k.read(want, allElements)
+	elements := doubtful
+	if k.suspect.Swap(false) || k.watches.Load() == 0 {
+		elements = allElements
+		defer func() {
+			if err != nil || len(missing) > 0 {
+				k.suspect.Store(true)
+			}
+		}()
+	}
+	have, err := k.read(want, elements)
 	if err != nil {
 		return nil, fmt.Errorf("read rules: %w", explain(err))
 	}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -305,13 +306,25 @@ func (k *Kernel) Seen(ctx context.Context, peer netip.AddrPort) (bool, error) {
 	m.end()
 	found := false
 	err := k.readSock.dump(&m, false, func([]byte) error { found = true; return nil })
-	if errors.Is(err, unix.ENOENT) {
+	switch {
+	case errors.Is(err, unix.ENOENT):
 		err = nil
+	case errors.Is(err, unix.EOPNOTSUPP): // before Linux 4.15
+		found, err = k.searchSeen(name, whole)
 	}
 	if err != nil {
 		return false, fmt.Errorf("look for %v: %w", peer, absent(err))
 	}
 	return found, nil
+}
+
+// searchSeen reads all of a set to find one element.
+func (k *Kernel) searchSeen(name string, wanted []byte) (found bool, err error) {
+	err = list(k.readSock, new(message), name, false, func(e rawElement) error {
+		found = found || bytes.Equal(e.key, wanted)
+		return nil
+	})
+	return found, err
 }
 
 // SetCountries implements Firewall.

@@ -29,7 +29,16 @@ func (k *Kernel) watch(ctx context.Context, buffer int, ready func(), changed fu
 	if err != nil {
 		return fmt.Errorf("watch nf_tables: %w", explain(err))
 	}
-	defer func() { _ = conn.Close() }()
+	k.suspect.Store(true) // whatever was before
+	k.watches.Add(1)
+	defer func() {
+		k.watches.Add(-1)
+		_ = conn.Close()
+	}()
+	tell := func(c Change) {
+		k.suspect.Store(true)
+		changed(c)
+	}
 	ready()
 
 	in := make([]byte, receiveBuffer)
@@ -41,14 +50,14 @@ func (k *Kernel) watch(ctx context.Context, buffer int, ready func(), changed fu
 			return ctx.Err()
 		case errors.Is(err, unix.ENOBUFS):
 			seen = changes{}
-			changed(Change{What: "events lost"})
+			tell(Change{What: "events lost"})
 			continue
 		case err != nil:
 			return fmt.Errorf("watch nf_tables: %w", err)
 		}
 		if _, err := messages(in[:n], func(h header, data []byte) (bool, error) {
 			if c, ok := seen.add(h.typ, data); ok {
-				changed(c)
+				tell(c)
 			}
 			return false, nil
 		}); err != nil {

@@ -21,20 +21,21 @@ import (
 // commit, or nothing.
 type transaction struct {
 	message
-	in   string   // the table
-	what []string // of each message, for errors
+	in    string   // the table
+	what  []string // of each message, for errors
+	needs []string // of each message: the kernel's modules that it needs
 }
 
 func (t *transaction) begin() {
 	t.message.begin()
-	t.in, t.what = tableName, t.what[:0]
+	t.in, t.what, t.needs = tableName, t.what[:0], t.needs[:0]
 }
 
 func (t *transaction) empty() bool { return len(t.what) == 0 }
 
 // op starts a message, told as what.
 func (t *transaction) op(typ, flags uint16, what string) {
-	t.what = append(t.what, what)
+	t.what, t.needs = append(t.what, what), append(t.needs, "")
 	t.start(nfnl|typ, flags)
 }
 
@@ -47,9 +48,29 @@ func (k *Kernel) commit(t *transaction) error {
 	}
 	var at *batchError
 	if errors.As(err, &at) && at.seq > 0 && int(at.seq) <= len(t.what) {
-		return fmt.Errorf("%s: %w", t.what[at.seq-1], err)
+		what, needs := t.what[at.seq-1], t.needs[at.seq-1]
+		if needs != "" && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) {
+			return fmt.Errorf("%s: %w (it needs the kernel's modules %s; try modprobe)", what, err, needs)
+		}
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return err
+}
+
+// modules are what an expression of that name needs beside nf_tables itself, as
+// kernels since 4.14 have it; empty for none.
+func modules(name string) string {
+	switch name {
+	case "ct", "limit", "socket", "log", "fib":
+		return "nft_" + name
+	case "notrack":
+		return "nft_ct"
+	case "reject":
+		return "nft_reject_inet"
+	case "exthdr":
+		return "nft_exthdr" // part of nf_tables since 4.18
+	}
+	return ""
 }
 
 // table makes the table unless it is there, and wakes it up.
@@ -170,6 +191,13 @@ func (t *transaction) addRule(c string, r *nftables.Rule, count expr.Counter) er
 	t.string(unix.NFTA_RULE_TABLE, t.in)
 	t.string(unix.NFTA_RULE_CHAIN, c)
 	exprs := t.nest(unix.NFTA_RULE_EXPRESSIONS)
+	var needs []string
+	need := func(b []byte) {
+		name, _ := expression(b)
+		if m := modules(name); m != "" && !slices.Contains(needs, m) {
+			needs = append(needs, m)
+		}
+	}
 	for _, e := range r.Exprs {
 		if _, ok := e.(*expr.Counter); ok {
 			e = &count
@@ -179,7 +207,16 @@ func (t *transaction) addRule(c string, r *nftables.Rule, count expr.Counter) er
 			return fmt.Errorf("rule %q of chain %s: %w", comment(r), c, err)
 		}
 		t.bytes(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
+		need(b)
+		if d, ok := e.(*expr.Dynset); ok {
+			for _, e := range d.Exprs {
+				if b, err := expr.Marshal(unix.NFPROTO_INET, e); err == nil {
+					need(b)
+				}
+			}
+		}
 	}
+	t.needs[len(t.needs)-1] = strings.Join(needs, ", ")
 	t.close(exprs)
 	if len(r.UserData) > 0 {
 		t.bytes(unix.NFTA_RULE_USERDATA, r.UserData)

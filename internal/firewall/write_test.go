@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 )
 
 // Any layout becomes any other, and is read back as what was asked.
@@ -369,4 +373,53 @@ func TestOldKernelTrials(t *testing.T) {
 			return k
 		}
 	})
+}
+
+// While a watch tells of foreign changes, the elements of interval sets are read
+// only after one; a change of theirs is found all the same, and as long as it lasts.
+func TestIntactBesideWatch(t *testing.T) {
+	n := newNamespace(t)
+	k := newKernel(t, n)
+	state, _ := changedState(t)
+	must(t, k.Ensure(t.Context(), state))
+	n.run(t, "nft", "add element inet sekisho admin4_7 { 203.0.113.1 }") // before the watch
+	changes := watched(t, k)
+	want := []string{"elements of set admin4_7"}
+	for range 2 {
+		if missing, err := k.Intact(t.Context()); err != nil || !slices.Equal(missing, want) {
+			t.Errorf("missing %q, %v; want %q", missing, err, want)
+		}
+	}
+	must(t, k.Ensure(t.Context(), state))
+	for range 3 {
+		intact(t, k)
+		n.run(t, "nft", "add element inet sekisho admin4_7 { 203.0.113.1 }")
+		next(t, changes)
+		for range 2 {
+			if missing, err := k.Intact(t.Context()); err != nil || !slices.Equal(missing, want) {
+				t.Errorf("missing %q, %v; want %q", missing, err, want)
+			}
+		}
+		must(t, k.Ensure(t.Context(), state))
+	}
+}
+
+// A rule that the kernel refuses is named, with the modules that it may lack.
+func TestRefusedRule(t *testing.T) {
+	n := newNamespace(t)
+	k := newKernel(t, n)
+	must(t, k.Ensure(t.Context(), everything))
+	k.tx.begin()
+	must(t, k.tx.addRule(chainName, &nftables.Rule{
+		Exprs: []expr.Any{
+			&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeSecond, Burst: 5},
+			&expr.Lookup{SourceRegister: 1, SetName: "nowhere"},
+		},
+		UserData: userdata.AppendString(nil, userdata.TypeComment, "at most one"),
+	}, expr.Counter{}))
+	err := k.commit(&k.tx)
+	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), `"at most one" to chain raw`) || !strings.Contains(err.Error(), "nft_limit") {
+		t.Errorf("got %v", err)
+	}
+	intact(t, k)
 }
