@@ -98,6 +98,7 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	}
 	view := newTrialView(a.g, u, own)
+	view.forced = len(plan.Refusals) > 0
 	if alone {
 		return a.alone(ctx, view)
 	}

@@ -23,6 +23,8 @@ type trialView struct {
 	own  session
 	live *liveLine
 
+	forced bool // in spite of refusals: no login confirms by itself
+
 	last     trial.Event
 	told     time.Duration // what was left when it was told of last
 	reverted bool          // it was asked to go back
@@ -121,8 +123,12 @@ func (v *trialView) event(e trial.Event) {
 func (v *trialView) instruct(until time.Time) {
 	at := until.Local().Format(time.TimeOnly)
 	v.u.say("On trial until " + at + ". Leave this session open, and")
-	v.u.say("  - log in anew from another terminal: that confirms it by itself;")
-	v.u.say("  - or type `sekisho confirm` there.")
+	if v.forced {
+		v.u.say("  - log in anew in another way that the new rules let in, and type `sekisho confirm` there: it was forced, so no login confirms it by itself.")
+	} else {
+		v.u.say("  - log in anew from another terminal: that confirms it by itself;")
+		v.u.say("  - or type `sekisho confirm` there.")
+	}
 	v.u.say("Do nothing, and the kernel goes back to the rules before at " + at + ". Ctrl-C goes back now.")
 	if v.own.old.IsValid() {
 		v.u.say(fmt.Sprintf("(This shell was begun from %s; that connection is over.)", v.own.old))

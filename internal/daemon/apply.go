@@ -201,6 +201,7 @@ func (d *Daemon) beginTrial(ctx context.Context, q ApplyRequest, within time.Dur
 	request := trial.Request{
 		Rules: p.next.Ruleset.Rules, Countries: p.next.Ruleset.Countries, Within: within,
 		Sessions: d.connected(ctx), NoWait: q.NoWait, By: who,
+		ByHand: len(reply.Refusals) > 0, // forced: somebody else's login must not shut its asker out for good
 	}
 	go func() {
 		defer d.background.Done()

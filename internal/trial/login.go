@@ -29,10 +29,10 @@ func (l login) String() string {
 // Login tells of a successful login, as sshd's log has it. Only one through an
 // armed rule set, newer than it, not from loopback, and open for some seconds more,
 // confirms: 5 seconds after it, or just before the end where the trial ends sooner.
-// It does not wait.
+// It does not wait; with Request.ByHand it does nothing.
 func (t *Trials) Login(_ context.Context, user string, peer netip.AddrPort, at time.Time) {
 	tr := t.underWay()
-	if tr == nil {
+	if tr == nil || tr.byHand {
 		return
 	}
 	select {

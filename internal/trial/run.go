@@ -36,6 +36,7 @@ type trial struct {
 	generation uint32
 	within     time.Duration
 	by         string
+	byHand     bool
 	before     map[netip.AddrPort]struct{} // sessions that prove nothing
 	armed      time.Time
 	asked      Snapshot // as the disk holds it as pending
@@ -83,7 +84,7 @@ func (t *Trials) Run(ctx context.Context, r Request, progress func(Event)) error
 	ctx, callOff := context.WithCancelCause(ctx)
 	defer callOff(nil)
 	tr := &trial{
-		within: r.Within, by: printable.Text(r.By), before: make(map[netip.AddrPort]struct{}, len(r.Sessions)),
+		within: r.Within, byHand: r.ByHand, by: printable.Text(r.By), before: make(map[netip.AddrPort]struct{}, len(r.Sessions)),
 		callOff: callOff, asks: make(chan ask), logins: make(chan login, mostLogins),
 		events: make(chan Event, mostEvents), over: make(chan struct{}),
 	}

@@ -140,6 +140,26 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// A rule set that was forced upon the one who asks for it may shut just that one
+// out: that somebody else can log in must not make it last.
+func TestByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		byHand := func(r *Request) { r.ByHand = true }
+		r := h.try(t.Context(), byHand)
+		h.login(hanako)
+		r.end(Reverted)
+		near(t, r.took, minute)
+
+		r = h.try(t.Context(), byHand)
+		h.login(hanako)
+		if err := h.trials.Confirm(t.Context(), hanako, false, "hanako"); err != nil {
+			t.Error(err)
+		}
+		r.end(Confirmed)
+	})
+}
+
 // TestLoginStages: people see that their login is watched, and why it was no proof.
 func TestLoginStages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

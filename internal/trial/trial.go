@@ -69,6 +69,7 @@ type Request struct {
 	Within    time.Duration    // for confirmation: 5 s to 1 h
 	Sessions  []netip.AddrPort // logged in when it began: a confirm from them proves nothing
 	NoWait    bool             // force: confirmed without proof once the kernel holds it
+	ByHand    bool             // no login confirms by itself: its asker may be shut out, and others come in
 	By        string           // who asks
 }
 
