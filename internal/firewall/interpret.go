@@ -10,23 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ruling is the chains of one table as they can be run on a packet that is only
-// known in part: ours, or another's.
+// ruling is our chains as they can be run on a packet that is only known in part.
+// Expressions that desired never writes cannot be judged. (Other firewalls' rules
+// are judged from what the kernel tells, by othersMachine.)
 type ruling struct {
-	// chains are the rules by chain. A nil expression stands for one that the library
-	// cannot read.
 	chains map[string][]*nftables.Rule
-	// sets finds a set or map; false: it is not known.
+	// sets finds a set; false: it is not known.
 	sets func(name string) (judgedSet, bool)
-	// foreign judges matches and targets of xtables; nil: nothing is known of them.
-	foreign func(e expr.Any, p Packet) (matches tri, does Verdict, ends bool)
 }
 
 // judgedSet is a set as a rule looks into it.
 type judgedSet struct {
-	size int // of its keys in bytes, each part of one filled up to four
-	// find looks for a key that is wholly known. The element matters in maps only.
-	find func(key []byte) (e nftables.SetElement, in tri)
+	size int // of its keys in bytes
+	has  func(key []byte) bool
 }
 
 // tri is yes, no, or neither.
@@ -288,131 +284,59 @@ func (r ruling) expression(p *passage, regs *registers, e expr.Any) (tri, *actio
 		return yes, &action{kind: e.Kind, chain: e.Chain}
 	case *expr.Reject:
 		return yes, &action{ends: Reject, stops: true}
-	case *expr.Counter, *expr.Log, *expr.CtHelper, *expr.CtTimeout, *expr.SecMark:
+	case *expr.Counter:
 		return yes, nil
 	case *expr.Notrack:
 		p.untracked = yes
 		return yes, nil
 	case *expr.Meta:
-		if !e.SourceRegister {
-			regs.put(e.Register, p.meta(e.Key))
-		}
+		regs.put(e.Register, p.meta(e.Key))
 		return yes, nil
 	case *expr.Ct:
-		if !e.SourceRegister {
-			regs.put(e.Register, p.ct(e.Key))
-		}
+		regs.put(e.Register, p.ct(e.Key))
 		return yes, nil
 	case *expr.Payload:
 		return p.payload(regs, e), nil
 	case *expr.Exthdr:
 		return p.exthdr(regs, e), nil
-	case *expr.Fib:
-		regs.put(e.Register, p.fib(e))
-		return yes, nil
-	case *expr.Immediate:
-		if e.Register == unix.NFT_REG_VERDICT {
-			break
-		}
-		regs.put(e.Register, certain(e.Data))
-		return yes, nil
 	case *expr.Bitwise:
 		regs.put(e.DestRegister, regs.get(e.SourceRegister, int(e.Len)).bitwise(e.Mask, e.Xor))
 		return yes, nil
 	case *expr.Cmp:
 		return regs.get(e.Register, len(e.Data)).compare(e.Op, e.Data), nil
-	case *expr.Range:
-		v := regs.get(e.Register, len(e.FromData))
-		in := v.compare(expr.CmpOpGte, e.FromData).and(v.compare(expr.CmpOpLte, e.ToData))
-		if e.Op == expr.CmpOpNeq {
-			in = in.not()
-		}
-		return in, nil
 	case *expr.Lookup:
-		return r.lookup(regs, e)
+		return r.lookup(regs, e), nil
 	case *expr.Limit:
 		return triOf(!e.Over), nil
-	case *expr.Connlimit:
-		return triOf(e.Flags&unix.NFT_LIMIT_F_INV == 0), nil
 	case *expr.Dynset:
-		return r.dynset(e), nil
-	case *expr.Objref:
-		if e.Type == unix.NFT_OBJECT_COUNTER || e.Type == unix.NFT_OBJECT_CT_HELPER {
-			return yes, nil
-		}
+		return dynset(e), nil
+	case *expr.Socket:
+		regs.put(e.Register, unknown(1))
 		return maybe, nil
-	case *expr.Match, *expr.Target:
-		if r.foreign != nil {
-			matches, does, ends := r.foreign(e, p.Packet)
-			if ends {
-				return matches, &action{ends: does, stops: true}
-			}
-			return matches, nil
-		}
-		if _, target := e.(*expr.Target); !target {
-			return maybe, nil
-		}
-	case *expr.Socket, *expr.Quota, *expr.Hash, *expr.Numgen, *expr.Rt:
-		*regs = registers{}
-		return maybe, nil
-	case nil:
-		// It could be anything, also something that ends the way.
-		*regs = registers{}
-		return maybe, &action{ends: Unknown, stops: true}
 	}
+	// It could be anything, also something that ends the way.
 	return yes, &action{ends: Unknown, stops: true}
 }
 
-func (r ruling) lookup(regs *registers, e *expr.Lookup) (tri, *action) {
-	toVerdict := e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT
+func (r ruling) lookup(regs *registers, e *expr.Lookup) tri {
 	s, ok := r.sets(e.SetName)
-	var key view
-	if ok {
-		key = regs.get(e.SourceRegister, s.size)
+	if !ok || e.IsDestRegSet {
+		return maybe
 	}
-	if !ok || !key.whole() {
-		if toVerdict {
-			return maybe, &action{ends: Unknown, stops: true}
-		}
-		*regs = registers{}
-		return maybe, nil
+	key := regs.get(e.SourceRegister, s.size)
+	if !key.whole() {
+		return maybe
 	}
-	element, in := s.find(key.data)
-	if e.Invert {
-		in = in.not()
-	}
-	switch {
-	case in == no || !e.IsDestRegSet:
-		return in, nil
-	case in == maybe && toVerdict:
-		return maybe, &action{ends: Unknown, stops: true}
-	case toVerdict && element.VerdictData != nil:
-		return yes, &action{kind: element.VerdictData.Kind, chain: element.VerdictData.Chain}
-	case toVerdict:
-		return yes, &action{ends: Unknown, stops: true}
-	case in == yes:
-		regs.put(e.DestRegister, certain(element.Val))
-	default:
-		*regs = registers{}
-	}
-	return in, nil
+	return triOf(s.has(key.data) != e.Invert)
 }
 
 // dynset counts on room in the set, and on limits that are not reached.
-func (r ruling) dynset(e *expr.Dynset) tri {
+func dynset(e *expr.Dynset) tri {
 	for _, inner := range e.Exprs {
-		switch i := inner.(type) {
-		case *expr.Limit:
-			if i.Over {
-				return no
-			}
-		case *expr.Connlimit:
-			if i.Flags&unix.NFT_LIMIT_F_INV != 0 {
-				return no
-			}
-		case *expr.Counter:
-		default:
+		if limit, ok := inner.(*expr.Limit); !ok {
 			return maybe
+		} else if limit.Over {
+			return no
 		}
 	}
 	return yes
@@ -425,15 +349,8 @@ func (p *passage) meta(key expr.MetaKey) view {
 		return certain([]byte{familyOf(!v4)})
 	case expr.MetaKeyL4PROTO:
 		return certain([]byte{p.Proto})
-	case expr.MetaKeyPROTOCOL:
-		if v4 {
-			return certain([]byte{0x08, 0x00})
-		}
-		return certain([]byte{0x86, 0xdd})
 	case expr.MetaKeyIIF:
-		return p.lo(binary.NativeEndian.AppendUint32(nil, loopback))
-	case expr.MetaKeyIIFNAME:
-		return p.lo(append([]byte("lo"), make([]byte, unix.IFNAMSIZ-2)...))
+		return p.lo()
 	case expr.MetaKeyPKTTYPE:
 		switch {
 		case p.To.IsMulticast():
@@ -446,14 +363,15 @@ func (p *passage) meta(key expr.MetaKey) view {
 	return unknown(16)
 }
 
-// lo is what tells lo, or something else of as many bytes.
-func (p *passage) lo(name []byte) view {
+// lo is the index of lo, or another.
+func (p *passage) lo() view {
+	index := binary.NativeEndian.AppendUint32(nil, loopback)
 	if p.Loopback {
-		return certain(name)
+		return certain(index)
 	}
-	v := unknown(len(name))
-	v.never = func(want, mask []byte) bool { // "lo", not "lo*"
-		return bytes.Equal(want, name[:len(want)]) && bytes.Count(mask, []byte{0xff}) == len(mask) && len(want) > 2
+	v := unknown(len(index))
+	v.never = func(want, mask []byte) bool {
+		return bytes.Equal(want, index) && bytes.Count(mask, []byte{0xff}) == len(mask)
 	}
 	return v
 }
@@ -478,10 +396,6 @@ func (p *passage) ct(key expr.CtKey) view {
 			known &^= value | expr.CtStateBitUNTRACKED
 		}
 		return word(value&known, known)
-	case key == expr.CtKeyDIRECTION:
-		return certain([]byte{0})
-	case key == expr.CtKeySTATUS:
-		return word(0, 0x3f) // not expected, answered, assured, confirmed or translated
 	}
 	return unknown(16)
 }
@@ -503,13 +417,6 @@ func (p *passage) first() uint32 {
 }
 
 func (p *passage) payload(regs *registers, e *expr.Payload) tri {
-	if e.OperationType == expr.PayloadWrite {
-		if int(e.Base) < len(p.headers) {
-			h := &p.headers[e.Base]
-			*h = unknown(len(h.data)) // a copy: another way may not have come here
-		}
-		return yes
-	}
 	n := int(e.Len)
 	v := unknown(n)
 	if int(e.Base) < len(p.headers) {
@@ -540,10 +447,7 @@ func (p *passage) notOurs(want, mask []byte) bool {
 
 func (p *passage) exthdr(regs *registers, e *expr.Exthdr) tri {
 	switch {
-	case e.SourceRegister != 0:
-		return yes
 	case e.Op != expr.ExthdrOpIpv6:
-		regs.put(e.DestRegister, unknown(int(e.Len)))
 		return maybe
 	case p.From.Is4():
 		return no
@@ -552,13 +456,6 @@ func (p *passage) exthdr(regs *registers, e *expr.Exthdr) tri {
 		return yes
 	}
 	return no
-}
-
-func (p *passage) fib(e *expr.Fib) view {
-	if e.ResultADDRTYPE && e.FlagDADDR && !e.FlagSADDR && !p.To.IsValid() {
-		return certain(binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL))
-	}
-	return unknown(16)
 }
 
 // whole reports whether all of v is known.

@@ -90,17 +90,14 @@ func (l layout) ruling(p Packet, live Live) ruling {
 		r.chains[c.Name] = c.rules
 	}
 	knows := func(f func(netip.Addr) bool) judgedSet {
-		return judgedSet{find: func([]byte) (nftables.SetElement, tri) {
-			return nftables.SetElement{}, triOf(f != nil && f(p.From.Unmap()))
-		}}
+		return judgedSet{has: func([]byte) bool { return f != nil && f(p.From.Unmap()) }}
 	}
 	r.sets = func(name string) (judgedSet, bool) {
 		s := l.set(name)
 		if s == nil {
 			return judgedSet{}, false
 		}
-		size := int(s.KeyType.Bytes)
-		in := judgedSet{find: func(key []byte) (nftables.SetElement, tri) { return nftables.SetElement{}, triOf(s.holds(key)) }}
+		in := judgedSet{has: s.holds}
 		switch {
 		case s.fixed:
 		case isOneOf(name, ban4, setCount):
@@ -108,7 +105,7 @@ func (l layout) ruling(p Packet, live Live) ruling {
 		case isOneOf(name, grant4, grant6n+1):
 			in = knows(live.Granted)
 		}
-		in.size = size
+		in.size = int(s.KeyType.Bytes)
 		return in, true
 	}
 	return r
