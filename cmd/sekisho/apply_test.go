@@ -109,7 +109,8 @@ func TestApplyAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	h.command(t, admin, "plan").ends(t, 2, `no rule set is in force`, `exposure: fixed`, `\+ drop: only admins`)
+	h.command(t, admin, "plan").ends(t, 2, `no rule set is in force`, `exposure: fixed`, `\+ drop: only admins`,
+		"you are logged in from "+regexp.QuoteMeta(lab.Admin4.String())+", which would be let in")
 	if h.standing(t).Table {
 		t.Error("plan changed the kernel")
 	}

@@ -74,7 +74,7 @@ func (a *application) run(ctx context.Context) error {
 	if a.g.json {
 		err = u.json(plan)
 	} else {
-		printPlan(u, plan)
+		printPlan(u, plan, own)
 	}
 	switch {
 	case err != nil:
@@ -97,7 +97,7 @@ func (a *application) run(ctx context.Context) error {
 	if a.request.Config, err = filepath.Abs(a.g.configPath); err != nil {
 		return err
 	}
-	view := newTrialView(a.g, u, own)
+	view := newTrialView(a.g, u)
 	view.forced = len(plan.Refusals) > 0
 	if alone {
 		return a.alone(ctx, view)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,8 @@ func planCommand(g *globals) *cobra.Command {
 			"The exit code is 0 where nothing would change, 2 where something would, 1 for every error.",
 		Args: func(cmd *cobra.Command, args []string) error { return failureOf(usageArgs(cobra.NoArgs)(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			plan, _, err := hostPlan(cmd.Context(), g, ownSession(cmd.Context()))
+			own := ownSession(cmd.Context())
+			plan, _, err := hostPlan(cmd.Context(), g, own)
 			if err != nil {
 				return failureOf(err)
 			}
@@ -32,7 +34,7 @@ func planCommand(g *globals) *cobra.Command {
 			if g.json {
 				err = u.json(plan)
 			} else {
-				printPlan(u, plan)
+				printPlan(u, plan, own)
 			}
 			if err == nil && len(plan.Changes) > 0 {
 				return &exitError{exitChanges, errTold}
@@ -98,7 +100,7 @@ func aloneError(err error) error {
 
 // printPlan tells it in the order in which it matters: what changes in the
 // settings, then in the rules, then what is to be thought of before.
-func printPlan(u *ui, p daemon.PlanReply) {
+func printPlan(u *ui, p daemon.PlanReply, own session) {
 	switch {
 	case len(p.Changes) == 0:
 		u.line("nothing would change: " + inForce(p.Now))
@@ -121,8 +123,11 @@ func printPlan(u *ui, p daemon.PlanReply) {
 		}
 		u.change("  "+signs[c.Op]+" ", c)
 	}
-	if len(p.Refusals)+len(p.Blocks)+len(p.Warnings) > 0 {
+	if len(p.Changes)+len(p.Refusals)+len(p.Blocks)+len(p.Warnings) > 0 {
 		u.line("")
+	}
+	if len(p.Changes) > 0 {
+		tellOwn(u, p, own)
 	}
 	for _, w := range p.Warnings {
 		u.warn(w.What, w.Remedy)
@@ -136,6 +141,20 @@ func printPlan(u *ui, p daemon.PlanReply) {
 	}
 	for _, r := range p.Refusals {
 		u.refusal(r)
+	}
+}
+
+// tellOwn says whether whoever reads this could come in again. Where that would be
+// refused, the refusal says it.
+func tellOwn(u *ui, p daemon.PlanReply, own session) {
+	switch {
+	case own.old.IsValid():
+		u.warn(fmt.Sprintf("this shell was begun from %s, and that connection is over (tmux, screen): whether you could come in again is not known", own.old),
+			"run it in a shell of the session that you are logged in with")
+	case !own.peer.IsValid():
+		u.line("this is no SSH session: there is no address of yours to be let in")
+	case !slices.ContainsFunc(p.Refusals, func(r trial.Refusal) bool { return r.Peer == own.peer.Addr() }):
+		u.line(fmt.Sprintf("you are logged in from %s, which would be let in", own.peer.Addr()))
 	}
 }
 

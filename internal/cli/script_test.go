@@ -41,7 +41,7 @@ func TestScript(t *testing.T) {
 }
 
 // connected is a program that runs another while a connection from local to its
-// listener at address stands.
+// listener at address stands, which is that program's own SSH session.
 func connected(address, local string, argv []string) int {
 	ctx := context.Background()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -49,7 +49,7 @@ func connected(address, local string, argv []string) int {
 		panic(err)
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := dialer.DialContext(ctx, "tcp", listener.Addr().String())
 	if err != nil {
 		panic(err)
 	}
@@ -60,6 +60,8 @@ func connected(address, local string, argv []string) int {
 	}
 	defer peer.Close()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	from, to := conn.LocalAddr().(*net.TCPAddr), listener.Addr().(*net.TCPAddr)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("SSH_CONNECTION=%s %d %s %d", from.IP, from.Port, to.IP, to.Port))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return 1

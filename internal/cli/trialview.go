@@ -20,7 +20,6 @@ var reminders = [...]time.Duration{30 * time.Second, 10 * time.Second}
 type trialView struct {
 	g    *globals
 	u    *ui
-	own  session
 	live *liveLine
 
 	forced bool // in spite of refusals: no login confirms by itself
@@ -30,8 +29,8 @@ type trialView struct {
 	reverted bool          // it was asked to go back
 }
 
-func newTrialView(g *globals, u *ui, own session) *trialView {
-	return &trialView{g: g, u: u, own: own, live: u.liveLine()}
+func newTrialView(g *globals, u *ui) *trialView {
+	return &trialView{g: g, u: u, live: u.liveLine()}
 }
 
 // follow runs try and tells what it reports. When interrupted ends, it calls
@@ -130,9 +129,6 @@ func (v *trialView) instruct(until time.Time) {
 		v.u.say("  - or type `sekisho confirm` there.")
 	}
 	v.u.say("Do nothing, and the kernel goes back to the rules before at " + at + ". Ctrl-C goes back now.")
-	if v.own.old.IsValid() {
-		v.u.say(fmt.Sprintf("(This shell was begun from %s; that connection is over.)", v.own.old))
-	}
 }
 
 // tick counts down.
