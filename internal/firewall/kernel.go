@@ -109,6 +109,9 @@ func (k *Kernel) Ensure(ctx context.Context, s State) error {
 	if err := checkState(s); err != nil {
 		return fmt.Errorf("write rules: %w", err)
 	}
+	if err := k.able(s.Ruleset.Rules); err != nil {
+		return fmt.Errorf("write rules: %w", err)
+	}
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	s.Ports = slices.Clone(s.Ports)

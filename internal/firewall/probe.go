@@ -33,6 +33,25 @@ func (k *Kernel) probe() error {
 		}}, expr.Counter{})
 	})
 	k.socketWildcard = err == nil
+	switch err := k.try(func(t *transaction) error {
+		t.makeSet(rateSet(nil, "rate", false).Set)
+		return nil
+	}); {
+	case err == nil:
+	case errors.Is(err, unix.EOPNOTSUPP):
+		k.noDynamic = true
+		k.log.Warn("this kernel has no sets that packets fill: no rate limit, and a trial is confirmed by `sekisho confirm --force` only")
+	default:
+		return explain(err)
+	}
+	return nil
+}
+
+// able says what of r this kernel cannot do.
+func (k *Kernel) able(r Rules) error {
+	if k.noDynamic && r.Rate != (Rate{}) && r.Exposure == ExposurePublic {
+		return errors.New("this kernel cannot limit the rate of new connections: set `firewall.rate: no`")
+	}
 	return nil
 }
 

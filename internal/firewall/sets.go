@@ -69,6 +69,9 @@ func lasting(table *nftables.Table, f features) (sets []set) {
 		s.HasTimeout = !s.Interval || f.intervalTimeouts
 	}
 	add(armedName, nftables.TypeNFProto)
+	if f.noDynamic {
+		return sets
+	}
 	for name, v6 := range both(seen4Name, seen6Name) {
 		s := add(name, nftables.MustConcatSetType(addressType(v6), nftables.TypeInetService))
 		s.Dynamic, s.Timeout, s.Size = true, seenFor, dynamicSize

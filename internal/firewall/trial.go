@@ -63,6 +63,9 @@ func (k *Kernel) stage(ctx context.Context, r Ruleset) error {
 	if err := checkStage(*k.wanted, r); err != nil {
 		return err
 	}
+	if err := k.able(r.Rules); err != nil {
+		return err
+	}
 	want := desired(*k.wanted, &r, k.features)
 	have, err := k.read(want, doubtful)
 	if err != nil {
@@ -288,6 +291,9 @@ func (k *Kernel) Seen(ctx context.Context, peer netip.AddrPort) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
+	if k.noDynamic {
+		return false, fmt.Errorf("look for %v: this kernel cannot remember who came in; confirm with `sekisho confirm --force`", peer)
+	}
 	k.reading.Lock()
 	defer k.reading.Unlock()
 	peer = unmapped(peer)
@@ -370,6 +376,9 @@ func checkState(s State) error {
 
 // checkStage refuses what cannot be tried in the place of now.
 func checkStage(now State, r Ruleset) error {
+	if r.Generation > mostGeneration {
+		return fmt.Errorf("its generation %d is above %d, for which names have no room", r.Generation, mostGeneration)
+	}
 	if r.Generation <= now.Ruleset.Generation {
 		return fmt.Errorf("its generation %d is not above %d, which is in force", r.Generation, now.Ruleset.Generation)
 	}
