@@ -79,6 +79,11 @@ func TestUnitOfTheBoot(t *testing.T) {
 	if !slices.Contains(guard["After"], "sekisho-firewall.service") {
 		t.Error("the daemon does not start after it")
 	}
+	// Beside `sekisho apply`, which holds its place for a minute, systemd gave the daemon
+	// up after five starts, for good.
+	if !slices.Equal(guard["StartLimitInterval"], []string{"0"}) {
+		t.Error("systemd gives the daemon up")
+	}
 	if !slices.Contains(guard["Also"], "sekisho-firewall.service") {
 		t.Error("it is not enabled with the daemon")
 	}

@@ -81,6 +81,21 @@ func Established(ctx context.Context, ports []uint16) ([]netip.AddrPort, error) 
 	return peers, err
 }
 
+// Listening reports whether anything listens on one of the local ports, at any
+// address of this network namespace.
+func Listening(ctx context.Context, ports []uint16) (bool, error) {
+	c, err := open(ctx)
+	found := false
+	if err == nil {
+		defer c.close()
+		err = c.each(1<<listen, ports, 0, func(connection) { found = true })
+	}
+	if err != nil {
+		return false, fmt.Errorf("list listeners: %w", err)
+	}
+	return found, nil
+}
+
 // Alive reports whether peer has an established connection to one of the local
 // ports, any port when none is given.
 func Alive(ctx context.Context, peer netip.AddrPort, ports []uint16) (bool, error) {

@@ -198,3 +198,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestListening(t *testing.T) {
+	inNamespace(t, "2001:db8::1/128")
+	for _, test := range []struct{ network, address string }{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[2001:db8::1]:0"}, {"tcp", ":0"}} {
+		l, port := listenAt(t, test.network, test.address)
+		for _, ports := range [][]uint16{{port}, {port + 1, port}} {
+			if yes, err := Listening(t.Context(), ports); err != nil || !yes {
+				t.Errorf("%s, ports %d: %t %v", test.network, ports, yes, err)
+			}
+		}
+		l.Close()
+		if yes, err := Listening(t.Context(), []uint16{port}); err != nil || yes {
+			t.Errorf("%s, closed: %t %v", test.network, yes, err)
+		}
+	}
+}

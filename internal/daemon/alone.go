@@ -287,5 +287,6 @@ func Off(ctx context.Context, o Options) error {
 		return &Error{err, "run it as root"}
 	}
 	defer fw.Close()
-	return takeDown(ctx, o.StateDir, fw)
+	_, err = takeDown(ctx, o.StateDir, fw)
+	return err
 }

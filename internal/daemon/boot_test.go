@@ -295,3 +295,27 @@ func TestPlanAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestOffReadOnly: on a disk that could not be written, off used to change nothing:
+// whoever was locked out stayed so.
+func TestOffReadOnly(t *testing.T) {
+	onMachine(t, func(m *machine) {
+		m.confirmed(firewall.ExposureFixed)
+		if err := Boot(t.Context(), m.options()); err != nil || !m.holds().Table {
+			t.Errorf("boot: %v", err)
+		}
+		file := filepath.Join(m.dir, "file")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Error(err)
+		}
+		o := m.options()
+		o.StateDir = filepath.Join(file, "state") // nothing can be made in there, by root either
+		var hinted *Error
+		if err := Off(t.Context(), o); !errors.As(err, &hinted) || hinted.Hint == "" {
+			t.Errorf("off says %v", err)
+		}
+		if m.holds().Table {
+			t.Error("our table is still there")
+		}
+	})
+}

@@ -54,16 +54,22 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// takeDown is what off does to disk and kernel. The marker comes first: killed
-// halfway, the next boot brings nothing back.
-func takeDown(ctx context.Context, dir string, fw firewall.Firewall) error {
-	if err := markOff(dir); err != nil {
-		return &Error{fmt.Errorf("note that the firewall is off: %w", err), "mend the state directory; nothing was changed"}
+// takeDown is what off does to disk and kernel; gone: nothing of ours is in the
+// kernel. The marker comes first: killed halfway, the next boot brings nothing back.
+// A disk that cannot be written keeps nobody locked out: the kernel's rules go all
+// the same.
+func takeDown(ctx context.Context, dir string, fw firewall.Firewall) (gone bool, err error) {
+	err = markOff(dir)
+	if rerr := fw.Remove(ctx); rerr != nil {
+		return false, errors.Join(rerr, err)
 	}
-	if err := fw.Remove(ctx); err != nil {
-		return err
+	if err = errors.Join(err, trial.Forget(dir)); err != nil {
+		return true, &Error{
+			fmt.Errorf("nothing of ours is in the kernel any more, but that could not be written down: %w", err),
+			"the next boot, reload or restart may bring the rules back: mend " + dir + ", then `sekisho off` again",
+		}
 	}
-	return trial.Forget(dir)
+	return true, nil
 }
 
 // Off takes our table and the confirmed rule set away until the next apply. Bans go
@@ -83,7 +89,8 @@ func (d *Daemon) Off(ctx context.Context, who string) error {
 		return err
 	}
 	d.setKept(keepNothing, false) // first, or the repair would bring it back
-	if err := takeDown(ctx, d.opts.StateDir, d.fw); err != nil {
+	gone, err := takeDown(ctx, d.opts.StateDir, d.fw)
+	if !gone {
 		return err
 	}
 	d.mu.Lock()
@@ -93,5 +100,5 @@ func (d *Daemon) Off(ctx context.Context, who string) error {
 	d.mu.Unlock()
 	d.solved("snapshot")
 	d.log.Warn("the firewall is off: no rule and no ban of ours is in force", "by", who)
-	return nil
+	return err
 }

@@ -33,6 +33,7 @@ type proposal struct {
 	sessions []netip.AddrPort // of others, who are logged in
 	live     firewall.Live
 	astray   bool // peer is connected, but to none of the ports of next
+	deaf     bool // nothing listens on any of the ports of next
 
 	others    firewall.Others
 	unasked   error // why others is not known
@@ -64,6 +65,9 @@ func (p *proposal) ask(ctx context.Context, fw firewall.Firewall) error {
 		peers = append(peers, p.peer.Addr())
 	}
 	p.others, p.unasked = othersOf(ctx, fw, rules, peers)
+	if listening, err := conntrack.Listening(ctx, rules.Ports); err == nil {
+		p.deaf = !listening
+	}
 	if p.peer.IsValid() {
 		anywhere, err := conntrack.Alive(ctx, p.peer, nil)
 		if err == nil && anywhere {
@@ -112,6 +116,14 @@ func (p *proposal) reply() PlanReply {
 				Hint: "your own session comes in by another port: name the one that sshd listens on in ssh.port",
 			})
 		}
+	} else if refusal, all := p.everybody(); all {
+		r.Refusals = append(r.Refusals, refusal)
+	}
+	if p.deaf && !p.astray && rules.Mode == firewall.ModeLockdown {
+		r.Refusals = append(r.Refusals, trial.Refusal{
+			Rule: fmt.Sprintf("nothing listens on ssh.port %d: a lockdown would close the port that sshd has", rules.Ports),
+			Hint: "name the one that sshd listens on in ssh.port, or --force",
+		})
 	}
 	r.Warnings = append(r.Warnings, p.warnings()...)
 	for _, b := range p.others.Blocks {
@@ -120,16 +132,40 @@ func (p *proposal) reply() PlanReply {
 	return r
 }
 
+// otherPeers are where people are logged in from who are not the asker.
+func (p *proposal) otherPeers() []netip.Addr {
+	var peers []netip.Addr
+	for _, s := range p.sessions {
+		a := s.Addr()
+		if a != p.peer.Addr() && !a.IsLoopback() && !slices.Contains(peers, a) {
+			peers = append(peers, a)
+		}
+	}
+	return peers
+}
+
+// everybody is the refusal where the asker's own session is not known (a tmux that
+// outlived its connection, sudo where the shells before it cannot be read), and
+// nobody who is logged in could come in again: the asker is one of them, or nobody
+// is left to mend it.
+func (p *proposal) everybody() (refusal trial.Refusal, all bool) {
+	peers := p.otherPeers()
+	refusals := trial.Preflight(p.next, p.live, peers)
+	if len(peers) == 0 || len(refusals) < len(peers) {
+		return trial.Refusal{}, false
+	}
+	refusal = refusals[0]
+	refusal.Rule += "; nobody who is logged in now could come in again"
+	return refusal, true
+}
+
 func (p *proposal) warnings() []Problem {
 	var w []Problem
 	rules := p.next.Ruleset.Rules
-	var peers []netip.Addr
-	for _, s := range p.sessions {
-		if s.Addr() != p.peer.Addr() && !slices.Contains(peers, s.Addr()) {
-			peers = append(peers, s.Addr())
-		}
+	if p.deaf && rules.Mode != firewall.ModeLockdown {
+		w = append(w, Problem{fmt.Sprintf("nothing listens on ssh.port %d: if sshd has another port, that one is not guarded", rules.Ports), "name the one that sshd listens on in ssh.port"})
 	}
-	for _, refusal := range trial.Preflight(p.next, p.live, peers) {
+	for _, refusal := range trial.Preflight(p.next, p.live, p.otherPeers()) {
 		if len(w) == maxWarnings {
 			break
 		}
@@ -249,6 +285,9 @@ func (p *proposal) refusal(r PlanReply, force bool) error {
 		return nil
 	}
 	for _, f := range r.Refusals {
+		if !f.Peer.IsValid() {
+			return &Error{errors.New(f.Rule), f.Hint}
+		}
 		return &Error{fmt.Errorf("%s would be locked out (%s)", f.Peer, f.Rule), cmp.Or(f.Hint, "if you can come in another way, use --force")}
 	}
 	for _, b := range r.Blocks {

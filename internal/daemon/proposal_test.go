@@ -51,6 +51,14 @@ func TestProposal(t *testing.T) {
 		{"somebody else", "admins: [192.0.2.10]\nexposure: fixed\n", func(p *proposal) {
 			p.peer, p.sessions = adminPeer, []netip.AddrPort{adminPeer, strangerPeer}
 		}, "", "", "203.0.113.50"},
+		{"a tmux that outlived its connection", "admins: [192.0.2.10]\nexposure: fixed\n", func(p *proposal) {
+			p.sessions = []netip.AddrPort{strangerPeer}
+		}, "nobody who is logged in now", "", "203.0.113.50"},
+		{"a console, and an administrator is logged in", "admins: [192.0.2.10]\nexposure: fixed\n", func(p *proposal) {
+			p.sessions = []netip.AddrPort{adminPeer, strangerPeer}
+		}, "", "", "203.0.113.50"},
+		{"no sshd on the port", "", func(p *proposal) { p.deaf = true }, "", "", "nothing listens on ssh.port"},
+		{"a lockdown without sshd's port", lockdown, func(p *proposal) { p.deaf = true }, "nothing listens on ssh.port", "", ""},
 		{"another firewall", lockdown, func(p *proposal) { p.others.Managers = []firewall.Manager{firewalld} }, firewalld.Stop, firewalld.Stop, ""},
 		{"another firewall beside guard", "", func(p *proposal) { p.others.Managers = []firewall.Manager{firewalld} }, "", "", ""},
 		{"another firewall drops SSH", "", func(p *proposal) { p.others.Blocks = []firewall.Block{block} }, block.Remedy, "", ""},

@@ -39,7 +39,7 @@ func (t *Trials) Confirm(ctx context.Context, peer netip.AddrPort, force bool, b
 	case err != nil:
 		return &Error{fmt.Errorf("the kernel does not say whether this session came through the rules on trial: %w", err), tr.again()}
 	case !seen:
-		return tr.noProof("this session did not come through the rules on trial")
+		return tr.noProof("this session did not come through the rules on trial, or did so more than five minutes ago")
 	}
 	return tr.confirm(ctx, fmt.Sprintf("%s, in the session from %s port %d", by, peer.Addr(), peer.Port()))
 }

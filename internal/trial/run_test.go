@@ -261,7 +261,7 @@ func TestConfirm(t *testing.T) {
 		{"by IPv6", taro, true, false, "", ""},
 		{"by force", netip.AddrPort{}, false, true, "", ""},
 		{"there before, by force", loopback, false, true, "", ""},
-		{"not through them", hanako, false, false, "this session did not come through the rules on trial: it does not prove that one can still log in", session},
+		{"not through them", hanako, false, false, "this session did not come through the rules on trial, or did so more than five minutes ago: it does not prove that one can still log in", session},
 		{"there before", netip.MustParseAddrPort("192.0.2.99:5"), true, false, "this session was there before the trial: it does not prove that one can still log in", session},
 		{"a console", netip.AddrPort{}, true, false, "this is no SSH session: it does not prove that one can still log in", session},
 		{"this machine", loopback, true, false, "this session comes from this machine itself: it does not prove that one can still log in", session},
