@@ -284,11 +284,13 @@ func (p *proposal) refusal(r PlanReply, force bool) error {
 	if force {
 		return nil
 	}
-	for _, f := range r.Refusals {
-		if !f.Peer.IsValid() {
-			return &Error{errors.New(f.Rule), f.Hint}
+	if len(r.Refusals) > 0 {
+		f := r.Refusals[0]
+		what := errors.New(f.Rule)
+		if f.Peer.IsValid() {
+			what = fmt.Errorf("%s would be locked out (%s)", f.Peer, f.Rule)
 		}
-		return &Error{fmt.Errorf("%s would be locked out (%s)", f.Peer, f.Rule), cmp.Or(f.Hint, "if you can come in another way, use --force")}
+		return &Error{what, cmp.Or(f.Hint, "if you can come in another way, use --force")}
 	}
 	for _, b := range r.Blocks {
 		if b.Certain {
