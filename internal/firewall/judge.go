@@ -46,7 +46,8 @@ type Live struct {
 
 // Judge is what the rules that s asks for do with p, found by running the very
 // expressions that the kernel is given. A rate limit counts as not yet reached,
-// and p as no part of a connection that is older than the rules. Where Reject is
+// and p as no part of a connection that is older than the rules, nor as an ACK out
+// of nothing, which the kernel judges where it knows a listener's. Where Reject is
 // as possible as Drop it is Drop.
 func (s State) Judge(p Packet, live Live) Judgement {
 	return desired(s, nil, features{}).judge(p, live)

@@ -216,6 +216,15 @@ func ownSocket() match {
 	}
 }
 
+// listening matches packets of a socket that is bound to no address: no connection
+// is, complete or not (nft_socket.c breaks off at those that are not).
+func listening() match {
+	return match{
+		&expr.Socket{Key: expr.SocketKeyWildcard, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
+	}
+}
+
 // fragment matches IPv6 packets with a fragment header.
 func fragment() match {
 	return append(family(unix.NFPROTO_IPV6),

@@ -202,6 +202,12 @@ func (b *builder) input(r Ruleset) {
 	// carries (ECN, URG, PSH, data), it is one.
 	b.rule(chain, "new connections to SSH; the rest of it is not touched",
 		to.portIn(ports), flagged(opening, expr.CmpOpEq, flagSYN), goTo(r.name(sshName)))
+	if b.f.socketWildcard {
+		// It can hold a SYN cookie, guessed or older than these rules, that opens a
+		// connection without a SYN.
+		b.rule(chain, "SSH: an ACK of no connection is judged as a new one",
+			to.portIn(ports), flagged(flagSYN|flagRST|flagACK, expr.CmpOpEq, flagACK), listening(), goTo(r.name(sshName)))
+	}
 }
 
 // fragments drops those in which a SYN could hide. No rule sees what IPv6

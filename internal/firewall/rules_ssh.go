@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/nftables/expr"
 	"go4.org/netipx"
 )
 
@@ -106,6 +107,6 @@ func (b *builder) rate(r Ruleset) {
 		b.addSet(rateSet(b.table, name, v6))
 		b.rule(r.name(sshName),
 			fmt.Sprintf("more than %d new connections a minute (burst %d) from one %s", rate.PerMinute, rate.Burst, whom),
-			above(name, v6, rate), drop())
+			flags(flagACK, expr.CmpOpEq, 0), above(name, v6, rate), drop()) // an ACK is no second attempt
 	}
 }

@@ -83,7 +83,7 @@ func TestLockdownPackets(t *testing.T) {
 				{"SSH of another, second port", segment(third, 2222, flagSYN), "drop"},
 				{"SSH of another, ECN", segment(third, 22, flagSYN|0xc0), "drop"},
 				{"SSH of another, URG and PSH", segment(third, 22, flagSYN|flagURG|flagPSH), "drop"},
-				{"SSH, no new connection", segment(third, 22, flagACK), "pass"},
+				{"SSH, an ACK of no connection", segment(third, 22, flagACK), "drop"},
 				{"NULL to SSH", segment(f.peer, 22, 0), "drop"},
 				{"XMAS to SSH", segment(f.peer, 22, flagFIN|flagPSH|flagURG), "drop"},
 				{"SYN and FIN to SSH", segment(f.peer, 22, flagSYN|flagFIN), "drop"},
