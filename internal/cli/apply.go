@@ -93,7 +93,7 @@ func (a *application) run(ctx context.Context) error {
 			return errors.New("nothing was changed")
 		}
 	}
-	a.request.Peer = own.peer
+	a.request.Peer, a.request.Digest = own.peer, plan.Digest
 	if a.request.Config, err = filepath.Abs(a.g.configPath); err != nil {
 		return err
 	}

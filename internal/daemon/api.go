@@ -204,6 +204,7 @@ type PlanReply struct {
 	Settings []trial.Change  `json:"settings"` // the same change as settings of the file: "exposure: public -> fixed"
 	Now      uint32          `json:"generation_now"`
 	Next     uint32          `json:"generation_next"`
+	Digest   string          `json:"digest"` // of the rules that the file asks for
 }
 
 // BlockStatus is a place where another firewall drops what we let in.
@@ -225,6 +226,7 @@ type ApplyRequest struct {
 	Within time.Duration  `json:"within_ns"`         // 0: 60 s
 	Force  bool           `json:"force,omitempty"`   // in spite of refusals
 	NoWait bool           `json:"no_wait,omitempty"` // confirmed without proof
+	Digest string         `json:"digest,omitempty"`  // of the plan that was agreed to; refused where the file asks for something else since
 }
 
 // ConfirmRequest confirms the trial under way: POST /v1/confirm, a Reply. To end it,

@@ -173,6 +173,9 @@ func (d *Daemon) beginTrial(ctx context.Context, q ApplyRequest, within time.Dur
 		return nil, err
 	}
 	reply := p.reply()
+	if q.Digest != "" && q.Digest != reply.Digest {
+		return nil, refuse(http.StatusConflict, "see what it asks for now: sekisho plan", "the configuration file was changed since the plan was shown")
+	}
 	if err := p.refusal(reply, q.Force); err != nil {
 		return nil, err
 	}

@@ -191,6 +191,18 @@ func TestApplyRefused(t *testing.T) {
 	if _, over = f.apply(t, ApplyRequest{Peer: adminPeer, Within: time.Millisecond}); <-over == nil {
 		t.Error("a trial too short")
 	}
+	// The file was changed between the plan that was agreed to and the trial.
+	plan, err := f.Plan(t.Context(), adminPeer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.set(applyBase + "exposure: on_request\n")
+	if _, over = f.apply(t, ApplyRequest{Peer: adminPeer, Digest: plan.Digest}); !strings.Contains(fmt.Sprint(<-over), "changed since the plan was shown") {
+		t.Error("tried what nobody was shown")
+	}
+	if _, _, armed := inForce(fake); armed {
+		t.Error("armed what was refused")
+	}
 	// Banned now, but an administrator by the file: the ban is no reason, it is lifted.
 	if _, err := f.Ban(t.Context(), BanRequest{Prefix: netip.PrefixFrom(strangerPeer.Addr(), 32)}, "root"); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,9 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -103,7 +106,7 @@ func (p *proposal) reply() PlanReply {
 		Changes:  append([]trial.Change{}, trial.Diff(p.now, p.next)...),
 		Settings: append([]trial.Change{}, trial.Settings(p.now.Ruleset.Rules, rules)...),
 		Refusals: []trial.Refusal{}, Blocks: []BlockStatus{}, Warnings: []Problem{},
-		Now: p.now.Ruleset.Generation, Next: p.next.Ruleset.Generation,
+		Now: p.now.Ruleset.Generation, Next: p.next.Ruleset.Generation, Digest: digest(rules),
 	}
 	if err := p.forbidden(); err != nil {
 		r.Refusals = append(r.Refusals, trial.Refusal{Rule: err.Error(), Hint: err.Hint})
@@ -130,6 +133,16 @@ func (p *proposal) reply() PlanReply {
 		r.Blocks = append(r.Blocks, BlockStatus{Where: b.Where, Rule: b.Rule, Port: b.Port, Certain: b.Certain, Remedy: b.Remedy})
 	}
 	return r
+}
+
+// digest tells one rule set from another.
+func digest(r firewall.Rules) string {
+	text, err := json.Marshal(r)
+	if err != nil { // it has nothing that JSON does not know
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }
 
 // otherPeers are where people are logged in from who are not the asker.
