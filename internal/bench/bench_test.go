@@ -120,7 +120,7 @@ func TestReport(t *testing.T) {
 	if err := os.WriteFile(path, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.writeInto(path); err != nil {
+	if err := r.writeInto(path, ""); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(path)
@@ -163,5 +163,37 @@ func TestBenchmarkMetrics(t *testing.T) {
 	want := map[string]float64{"fail2ban-Mpps": 0.75, "ns/op": 0, "ratio": 1.9}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// A run of one part refreshes its own figures and leaves the others.
+func TestReportMerged(t *testing.T) {
+	figureOf := func(name string, value float64) figure {
+		return figure{name: name, values: map[string]float64{sekisho: value}, show: significant}
+	}
+	doc := filepath.Join(t.TempDir(), "benchmarks.md")
+	if err := os.WriteFile(doc, []byte("above\n"+beginMark+endMark+"below\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole := report{machine: []string{"first", "program"}, figures: []figure{figureOf("a", 1), figureOf("b", 2)}, left: []string{"flood: no", "storm: no"}}
+	if err := whole.writeInto(doc, ""); err != nil {
+		t.Fatal(err)
+	}
+	part := report{machine: []string{"second", "program"}, figures: []figure{figureOf("b", 3), figureOf("c", 4)}}
+	for range 2 { // again changes nothing more
+		if err := part.writeInto(doc, "flood"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "above\n" + beginMark + "- first\n- program\n- of a run of its own: flood: second; program\n\n" +
+		"| figure | Sekisho | goal |  | fail2ban | SSHGuard | grep |\n|---|---|---|---|---|---|---|\n" +
+		"| a | 1.00 |  |  |  |  |  |\n| b | 3.00 |  |  |  |  |  |\n| c | 4.00 |  |  |  |  |  |\n" +
+		"\nLeft out: storm: no\n" + endMark + "below\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("the document (-want +got):\n%s", diff)
 	}
 }

@@ -50,7 +50,7 @@ func (o *options) flags() {
 	flag.StringVar(&o.sekisho, "sekisho", "bin/sekisho", "the `program` to measure")
 	flag.StringVar(&o.floods, "floods", "", "the firewall package's test `program`, for its BenchmarkFlood")
 	flag.StringVar(&o.doc, "doc", "", "write the table into this `file`")
-	flag.StringVar(&o.only, "only", "", "these `parts` alone: explain,stream,latency,burst,follow,sources,restart,rest,storm,flood")
+	flag.StringVar(&o.only, "only", "", "these `parts` alone: explain,stream,latency,burst,follow,sources,restart,rest,storm,flood,firewall")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each throughput figure; the median counts")
 	flag.IntVar(&o.lines, "lines", 1_000_000, "lines of the log that is explained")
 	flag.Float64Var(&o.streamGB, "stream", 2, "gigabytes of the endless log (the goal speaks of 10)")
@@ -165,6 +165,7 @@ func measureAll(ctx context.Context, o *options, dir string) error {
 		{"rest", true, b.rest},
 		{"storm", true, b.storm200k},
 		{"flood", true, b.flood},
+		{"firewall", true, b.firewall},
 	}
 	for _, part := range parts {
 		switch {
@@ -187,7 +188,7 @@ func measureAll(ctx context.Context, o *options, dir string) error {
 	}
 	b.report.print(os.Stdout)
 	if o.doc != "" {
-		if err := b.report.writeInto(o.doc); err != nil {
+		if err := b.report.writeInto(o.doc, o.only); err != nil {
 			return err
 		}
 	}

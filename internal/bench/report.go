@@ -128,8 +128,9 @@ const (
 	endMark   = "<!-- end: make bench -->\n"
 )
 
-// writeInto replaces what stands between the marks of a Markdown file.
-func (r *report) writeInto(path string) error {
+// writeInto replaces what stands between the marks of a Markdown file; with only,
+// a run of some parts, the lines of its figures alone, and says so.
+func (r *report) writeInto(path, only string) error {
 	doc, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -142,6 +143,12 @@ func (r *report) writeInto(path string) error {
 	var out bytes.Buffer
 	out.Write(before)
 	out.WriteString(beginMark)
+	if only != "" {
+		out.WriteString(r.mergedInto(string(rest[:len(rest)-len(after)-len(endMark)]), only))
+		out.WriteString(endMark)
+		out.Write(after)
+		return os.WriteFile(path, out.Bytes(), 0o644)
+	}
 	for _, line := range r.machine {
 		fmt.Fprintf(&out, "- %s\n", line)
 	}
@@ -158,6 +165,46 @@ func (r *report) writeInto(path string) error {
 	out.WriteString(endMark)
 	out.Write(after)
 	return os.WriteFile(path, out.Bytes(), 0o644)
+}
+
+// mergedInto is old, what a run wrote between the marks, with our figures in place
+// of those of the same name, or after all others, and a word of the run itself.
+func (r *report) mergedInto(old, only string) string {
+	word := "- of a run of its own: " + only + ": "
+	ours := map[string]string{}
+	var names []string
+	for _, row := range r.rows()[1:] {
+		ours[row[0]] = fmt.Sprintf("| %s |\n", strings.Join(row, " | "))
+		names = append(names, row[0])
+	}
+	leftOut := func(line string) bool {
+		return slices.ContainsFunc(strings.Split(only, ","), func(part string) bool { return strings.HasPrefix(line, "Left out: "+part+":") })
+	}
+	var intro, table, rest strings.Builder
+	for line := range strings.Lines(old) {
+		switch {
+		case strings.HasPrefix(line, word), leftOut(line):
+		case strings.HasPrefix(line, "- "):
+			intro.WriteString(line)
+		case strings.HasPrefix(line, "|"):
+			name, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+			if own, ok := ours[name]; ok {
+				line = own
+				delete(ours, name)
+			}
+			table.WriteString(line)
+		case strings.HasPrefix(line, "Left out: "):
+			rest.WriteString("\n" + line)
+		}
+	}
+	intro.WriteString(word + strings.Join(r.machine[:min(2, len(r.machine))], "; ") + "\n\n")
+	for _, name := range names {
+		table.WriteString(ours[name])
+	}
+	for _, left := range r.left {
+		rest.WriteString("\nLeft out: " + left + "\n")
+	}
+	return intro.String() + table.String() + rest.String()
 }
 
 // significant writes x with about three digits.
