@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"sekisho/internal/conntrack"
@@ -68,12 +69,48 @@ func (d *Daemon) watchHealth(ctx context.Context) error {
 			}
 		}
 		told = levels
+		d.lookAtFills(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-every.C:
 		}
 	}
+}
+
+// fullAt is how full a set that packets fill may become before one is told, in
+// percent.
+const fullAt = 80
+
+// lookAtFills tells of sets that many sources fill, or one that forges many.
+func (d *Daemon) lookAtFills(ctx context.Context) {
+	d.mu.Lock()
+	fw, kept := d.fw, d.kept
+	d.mu.Unlock()
+	if kept != keepState {
+		d.solved("fill")
+		return
+	}
+	fills, err := fw.Fills(ctx)
+	if err != nil {
+		return // the table is gone, or not there yet: others tell
+	}
+	for _, f := range fills {
+		if f.Used*100 < f.Size*fullAt {
+			continue
+		}
+		then := "further sources are not limited in rate"
+		if strings.HasPrefix(f.Set, "seen") {
+			then = "no new login confirms a trial by itself"
+		}
+		what := fmt.Sprintf("set %s is nearly full (%d of %d); once it is, %s", f.Set, f.Used, f.Size, then)
+		if d.rarely("fill") {
+			d.log.Warn("a set of the rules is nearly full", "set", f.Set, "used", f.Used, "size", f.Size)
+		}
+		d.problem("fill", what, "a flood from forged addresses is likely: exposure: on_request, or countries, let fewer in")
+		return
+	}
+	d.solved("fill")
 }
 
 // conntrackStatus adds the table's figures, and what is wrong with it. Called with

@@ -75,6 +75,9 @@ type Firewall interface {
 	// Counters tells what each counting rule has dropped or passed since it was
 	// written.
 	Counters(ctx context.Context) ([]Counter, error)
+	// Fills tells how full the sets are that packets fill. At a full one its rule
+	// matches nothing: a rate limits nobody new, and nobody new is Seen.
+	Fills(ctx context.Context) ([]Fill, error)
 	// Others looks at the other firewalls of this host: is one of them in charge,
 	// and would one drop new connections to ports from these peers (none: from
 	// anywhere)? It changes nothing.
@@ -129,6 +132,12 @@ type Counter struct {
 	Drops   bool   // its verdict: drop or reject; otherwise accept
 	Packets uint64
 	Bytes   uint64
+}
+
+// Fill is how full a set is that packets fill.
+type Fill struct {
+	Set        string
+	Used, Size int // elements; what has timed out and still takes room is not in Used
 }
 
 // Others is what other firewalls of this host there are.

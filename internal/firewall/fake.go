@@ -450,6 +450,17 @@ func (f *Fake) Counters(ctx context.Context) ([]Counter, error) {
 	return nil, nil
 }
 
+// Fills implements Firewall: nothing goes through a Fake.
+func (f *Fake) Fills(ctx context.Context) ([]Fill, error) {
+	k := f.kernel
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.there(ctx, "Fills", 1); err != nil {
+		return nil, fmt.Errorf("count what is in the sets: %w", err)
+	}
+	return nil, nil
+}
+
 // Watch implements Firewall.
 func (f *Fake) Watch(ctx context.Context, changed func(Change)) error {
 	k := f.kernel
