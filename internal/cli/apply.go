@@ -98,7 +98,7 @@ func (a *application) run(ctx context.Context) error {
 		return err
 	}
 	view := newTrialView(a.g, u)
-	view.forced = len(plan.Refusals) > 0
+	view.forced, view.noWait = len(plan.Refusals) > 0, a.request.NoWait
 	if alone {
 		return a.alone(ctx, view)
 	}

@@ -22,6 +22,7 @@ type trialView struct {
 	u    *ui
 	live *liveLine
 
+	noWait bool // confirmed at once: nothing to do for anybody
 	forced bool // in spite of refusals: no login confirms by itself
 
 	last     trial.Event
@@ -95,6 +96,9 @@ func (v *trialView) event(e trial.Event) {
 	case trial.Loading:
 		v.live.show("loading the rules ...")
 	case trial.Armed:
+		if v.noWait {
+			return
+		}
 		v.live.show("")
 		if before.Stage == trial.Armed || before.Stage == trial.Login {
 			if e.By != "" {

@@ -32,7 +32,8 @@ func (t *Trials) Recover(ctx context.Context) (Snapshot, error) {
 }
 
 // Settle writes down a rule set that was confirmed when the disk would not take
-// it: until then a reboot brings back the one before. nil where there is none, or
+// it, or whose file somebody took away or damaged since: until then a reboot brings
+// back the one before, or none. nil where there is none, or
 // a trial is under way; else its error wraps ErrUnsaved. To be called every minute
 // or so.
 func (t *Trials) Settle(context.Context) error {
@@ -40,8 +41,14 @@ func (t *Trials) Settle(context.Context) error {
 		return nil // a trial settles before it begins
 	}
 	defer t.work.Unlock()
-	if !t.unsaved {
+	if !t.settled || t.inForce.Generation == 0 {
 		return nil
+	}
+	if s, err := t.disk.read(confirmedFile); !t.unsaved && err == nil && s.Generation == t.inForce.Generation {
+		return nil
+	}
+	if !t.unsaved {
+		t.log.Warn("the confirmed rule set is not on the disk any more; writing it down again", "generation", t.inForce.Generation)
 	}
 	return t.save()
 }
