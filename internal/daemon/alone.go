@@ -163,15 +163,19 @@ func Boot(ctx context.Context, o Options) error {
 	}
 	defer table.Close()
 
+	snapshot, err := trial.Load(o.StateDir)
+	if err != nil {
+		return bootFailed(err)
+	}
 	cfg, err := o.Load()
+	if err != nil && snapshot.Generation == 0 {
+		// It may say that this is a dry run, and who is never banned.
+		return bootFailed(fmt.Errorf("the configuration cannot be read, and nothing was ever confirmed: %w", err))
+	}
 	if err != nil {
 		// What is confirmed does not depend on it.
 		log.Error("the configuration cannot be read; bans are put in force as by default", "error", err)
 		cfg = config.Default()
-	}
-	snapshot, err := trial.Load(o.StateDir)
-	if err != nil {
-		return bootFailed(err)
 	}
 	if snapshot.Generation == 0 && !cfg.Guard.Enforce {
 		return nil

@@ -184,6 +184,10 @@ func TestBoot(t *testing.T) {
 			m.stored()
 			m.config = "exposure: perhaps\n"
 		}, false, holds{true, 1, banned, granted}},
+		{"a wrong file, and nothing was confirmed", func(m *machine) {
+			m.stored()
+			m.config = "guard: {enforce: no}\nexposure: perhaps\n"
+		}, true, holds{}},
 		{"the snapshot is torn, the kernel empty", func(m *machine) {
 			m.confirmed(firewall.ExposureFixed)
 			write(m, "firewall.json", "{")
