@@ -13,16 +13,16 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/conntrack"
+	"sekisho/internal/firewall"
 	"sekisho/internal/prefixset"
 	"sekisho/internal/sshlog"
 	"sekisho/internal/trial"
 )
 
 const (
-	defaultWithin               = time.Minute
-	shortestTrial, longestTrial = 5 * time.Second, time.Hour
-	maxEvents                   = 64 // of a trial that are kept for those who ask
-	nothingNew                  = "the host is as declared"
+	defaultWithin = time.Minute
+	maxEvents     = 64 // of a trial that are kept for those who ask
+	nothingNew    = "the host is as declared"
 )
 
 // newTrials are the trials of this host.
@@ -36,24 +36,26 @@ func (d *Daemon) newTrials() *trial.Trials {
 // trying is the trial under way.
 type trying struct {
 	cfg       *config.Config
-	countries prefixset.Set
-	over      chan struct{} // closed when all is done, the rest of the configuration too
+	rules     firewall.Rules // of cfg
+	countries prefixset.Set  // of rules
+	over      chan struct{}  // closed when all is done, the rest of the configuration too
 
 	mu     sync.Mutex
-	events []trial.Event
+	events []trial.Event // the last maxEvents
+	gone   int           // how many there were before them
 	more   chan struct{} // closed and made anew with each event
 	err    error         // once over is closed
 }
 
 func newTrying(cfg *config.Config, countries prefixset.Set) *trying {
-	return &trying{cfg: cfg, countries: countries, over: make(chan struct{}), more: make(chan struct{})}
+	return &trying{cfg: cfg, rules: RulesOf(cfg), countries: countries, over: make(chan struct{}), more: make(chan struct{})}
 }
 
 func (t *trying) tell(e trial.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.events) == maxEvents { // a login that fails over and over: the first say it
-		t.events = t.events[:maxEvents-1]
+	if len(t.events) == maxEvents { // logins that prove nothing, over and over; how it ends must not be lost
+		t.events, t.gone = slices.Delete(t.events, 0, 1), t.gone+1
 	}
 	t.events = append(t.events, e)
 	close(t.more)
@@ -73,12 +75,12 @@ func (t *trying) last() (e trial.Event) {
 func (t *trying) follow(ctx context.Context, progress func(trial.Event)) error {
 	for told, over := 0, false; ; {
 		t.mu.Lock()
-		events, more := t.events[min(told, len(t.events)):], t.more
+		events, more := slices.Clone(t.events[max(0, told-t.gone):]), t.more
+		told = t.gone + len(t.events)
 		t.mu.Unlock()
 		for _, e := range events {
 			progress(e)
 		}
-		told += len(events)
 		if over {
 			return t.err
 		}
@@ -138,8 +140,8 @@ func (d *Daemon) Apply(ctx context.Context, q ApplyRequest, who string, progress
 	if within == 0 {
 		within = defaultWithin
 	}
-	if within < shortestTrial || within > longestTrial {
-		return refuse(http.StatusBadRequest, fmt.Sprintf("between %s and %s", shortestTrial, longestTrial), "a trial of %s is not possible", within)
+	if within < trial.MinWithin || within > trial.MaxWithin {
+		return refuse(http.StatusBadRequest, fmt.Sprintf("between %s and %s", trial.MinWithin, trial.MaxWithin), "a trial of %s is not possible", within)
 	}
 	t, err := d.beginTrial(ctx, q, within, who)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"sekisho/internal/config"
@@ -180,8 +181,14 @@ func (d *Daemon) swapped(s trial.Snapshot) {
 	defer d.mu.Unlock()
 	d.snapshot = s
 	d.want.Ruleset = firewall.Ruleset{Generation: s.Generation, Rules: s.Rules}
-	if d.trying != nil {
-		d.want.Ruleset.Countries = d.trying.countries
+	if t := d.trying; t != nil && reflect.DeepEqual(t.rules.Countries, s.Rules.Countries) {
+		d.want.Ruleset.Countries = t.countries // as the kernel has them, older than d.countries or not
+	} else {
+		// The trial before, of which it is known only now how it ended.
+		var err error
+		if d.want.Ruleset.Countries, err = addressesOf(d.countries, s.Rules.Countries); err != nil {
+			d.log.Error("the addresses of the countries in force are not known", "error", err)
+		}
 	}
 	d.engine.SetPolicy(d.policy(d.cfg)) // who is an administrator now
 	d.log.Info("another rule set is in force", "generation", s.Generation, "mode", s.Rules.Mode, "exposure", s.Rules.Exposure, "confirmed_by", s.By)
