@@ -20,11 +20,8 @@ import (
 	"sekisho/internal/trial"
 )
 
-const (
-	shortestTrial = 5 * time.Second
-	longestTrial  = time.Hour
-	revertWithin  = 10 * time.Second // for asking the daemon to go back
-)
+// revertWithin is for asking the daemon to go back.
+const revertWithin = 10 * time.Second
 
 func applyCommand(g *globals) *cobra.Command {
 	a := &application{g: g}
@@ -43,8 +40,8 @@ func applyCommand(g *globals) *cobra.Command {
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := config.ParseDuration(within)
-			if err != nil || d < shortestTrial || d > longestTrial {
-				return &exitError{exitUsage, withHint(fmt.Errorf("a trial of %q cannot be", within), fmt.Sprintf("give --within from %s to %s, for example 90s", shortDuration(shortestTrial), shortDuration(longestTrial)))}
+			if err != nil || d < trial.MinWithin || d > trial.MaxWithin {
+				return &exitError{exitUsage, withHint(fmt.Errorf("a trial of %q cannot be", within), fmt.Sprintf("give --within from %s to %s, for example 90s", shortDuration(trial.MinWithin), shortDuration(trial.MaxWithin)))}
 			}
 			a.request.Within = d
 			return a.run(cmd.Context())

@@ -9,6 +9,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
+	"sekisho/internal/printable"
 )
 
 func bansCommand(g *globals) *cobra.Command {
@@ -32,7 +33,7 @@ func bansCommand(g *globals) *cobra.Command {
 			now := time.Now()
 			rows := [][]string{{"PREFIX", "LEFT", "ATTEMPTS", "BANS", "CAUSE", "REASON"}}
 			for _, b := range bans {
-				rows = append(rows, []string{hostOrPrefix(b.Prefix), left(b, now), fmt.Sprint(b.Attempts), fmt.Sprint(b.Count), b.Cause, sanitize(b.Reason)})
+				rows = append(rows, []string{printable.Prefix(b.Prefix), left(b, now), fmt.Sprint(b.Attempts), fmt.Sprint(b.Count), b.Cause, sanitize(b.Reason)})
 			}
 			u.table(rows)
 			return nil
@@ -76,7 +77,7 @@ func banCommand(g *globals) *cobra.Command {
 			if g.json {
 				return u.json(ban)
 			}
-			u.line(fmt.Sprintf("%s is banned (%s left)", hostOrPrefix(ban.Prefix), left(ban, time.Now())))
+			u.line(fmt.Sprintf("%s is banned (%s left)", printable.Prefix(ban.Prefix), left(ban, time.Now())))
 			return nil
 		},
 	}
@@ -120,7 +121,7 @@ func unbanCommand(g *globals) *cobra.Command {
 				u.line(args[0] + " was not banned; what was counted is forgotten")
 			case n <= 10:
 				for _, b := range reply.Lifted {
-					u.line(hostOrPrefix(b.Prefix) + " is no longer banned")
+					u.line(printable.Prefix(b.Prefix) + " is no longer banned")
 				}
 			default:
 				u.line(fmt.Sprintf("%d bans lifted", n))
@@ -163,12 +164,4 @@ func shortDuration(d time.Duration) string {
 		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 	}
 	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-}
-
-// hostOrPrefix leaves the length off a single host.
-func hostOrPrefix(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }

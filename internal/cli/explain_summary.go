@@ -11,6 +11,7 @@ import (
 
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
+	"sekisho/internal/printable"
 	"sekisho/internal/sshlog"
 )
 
@@ -222,7 +223,7 @@ func (s *summary) printBans(u *ui) {
 		if !b.Until.IsZero() {
 			until = b.Until.Format("2006-01-02 15:04:05")
 		}
-		rows = append(rows, []string{hostOrPrefix(b.Prefix), b.From.Format("2006-01-02 15:04:05"), until, fmt.Sprint(b.Attempts), b.Cause})
+		rows = append(rows, []string{printable.Prefix(b.Prefix), b.From.Format("2006-01-02 15:04:05"), until, fmt.Sprint(b.Attempts), b.Cause})
 	}
 	u.line("")
 	u.table(rows)

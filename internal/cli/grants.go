@@ -11,6 +11,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
+	"sekisho/internal/printable"
 )
 
 func openCommand(g *globals) *cobra.Command {
@@ -41,7 +42,7 @@ func openCommand(g *globals) *cobra.Command {
 			if g.json {
 				return u.json(grant)
 			}
-			u.line(fmt.Sprintf("%s is let in until %s", hostOrPrefix(grant.Prefix), clockTime(grant.Until)))
+			u.line(fmt.Sprintf("%s is let in until %s", printable.Prefix(grant.Prefix), clockTime(grant.Until)))
 			return nil
 		},
 	}
@@ -79,14 +80,14 @@ func closeCommand(g *globals) *cobra.Command {
 				return u.json(reply)
 			}
 			for _, grant := range reply.Revoked {
-				u.line(hostOrPrefix(grant.Prefix) + " is no longer let in by a grant")
+				u.line(printable.Prefix(grant.Prefix) + " is no longer let in by a grant")
 			}
 			switch {
 			case len(reply.Revoked) > 0:
 			case all:
 				u.line("there was no grant")
 			default:
-				u.line(hostOrPrefix(q.Prefix) + " had no grant")
+				u.line(printable.Prefix(q.Prefix) + " had no grant")
 			}
 			return nil
 		},
@@ -117,7 +118,7 @@ func leasesCommand(g *globals) *cobra.Command {
 			now := time.Now()
 			rows := [][]string{{"PREFIX", "LEFT", "HOLDER", "REASON"}}
 			for _, grant := range grants {
-				rows = append(rows, []string{hostOrPrefix(grant.Prefix), shortDuration(grant.Until.Sub(now)), grant.Holder, grant.Reason})
+				rows = append(rows, []string{printable.Prefix(grant.Prefix), shortDuration(grant.Until.Sub(now)), grant.Holder, grant.Reason})
 			}
 			u.table(rows)
 			return nil

@@ -51,11 +51,7 @@ func runCommand(g *globals) *cobra.Command {
 					}
 				}
 			}()
-			err := d.Run(ctx)
-			if h, ok := errors.AsType[*daemon.Error](err); ok {
-				return withHint(err, h.Hint)
-			}
-			return err
+			return aloneError(d.Run(ctx))
 		},
 	}
 	cmd.Flags().BoolVar(&verbose, "debug", false, "log more")
@@ -109,11 +105,7 @@ func reloadCommand(g *globals) *cobra.Command {
 			if err := newClient(g).post(cmd.Context(), "reload", struct{}{}, &reply); err != nil {
 				return err
 			}
-			if g.json {
-				return newUI(g).json(reply)
-			}
-			newUI(g).line(reply.Text)
-			return nil
+			return tellReply(g, reply)
 		},
 	}
 }

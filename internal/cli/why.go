@@ -10,6 +10,7 @@ import (
 
 	"sekisho/internal/daemon"
 	"sekisho/internal/iso3166"
+	"sekisho/internal/printable"
 )
 
 func whyCommand(g *globals) *cobra.Command {
@@ -58,10 +59,10 @@ func printWhy(u *ui, r daemon.WhyReply) {
 		rows = append(rows, []string{"country", countryName(r.Country)})
 	}
 	if r.Grant != nil {
-		rows = append(rows, []string{"grant", fmt.Sprintf("%s, %s left: %s (by %s)", hostOrPrefix(r.Grant.Prefix), shortDuration(r.Grant.Until.Sub(now)), r.Grant.Reason, r.Grant.Holder)})
+		rows = append(rows, []string{"grant", fmt.Sprintf("%s, %s left: %s (by %s)", printable.Prefix(r.Grant.Prefix), shortDuration(r.Grant.Until.Sub(now)), r.Grant.Reason, r.Grant.Holder)})
 	}
 	for _, b := range r.Bans {
-		rows = append(rows, []string{"ban", fmt.Sprintf("%s, %s left, cause %s: %s (by %s)", hostOrPrefix(b.Prefix), left(b, now), b.Cause, b.Reason, b.Holder)})
+		rows = append(rows, []string{"ban", fmt.Sprintf("%s, %s left, cause %s: %s (by %s)", printable.Prefix(b.Prefix), left(b, now), b.Cause, b.Reason, b.Holder)})
 	}
 	rows = append(rows,
 		[]string{"counted as", w.Source.String()},
@@ -88,7 +89,7 @@ func printWhy(u *ui, r daemon.WhyReply) {
 	if len(r.Earlier) > 0 {
 		rows = [][]string{{"EARLIER BAN", "FROM", "CAUSE", "REASON"}}
 		for _, b := range r.Earlier {
-			rows = append(rows, []string{hostOrPrefix(b.Prefix), clockTime(b.From), b.Cause, b.Reason})
+			rows = append(rows, []string{printable.Prefix(b.Prefix), clockTime(b.From), b.Cause, b.Reason})
 		}
 		u.line("")
 		u.table(rows)

@@ -1,26 +1,24 @@
 package daemon
 
 import (
-	"net/netip"
 	"slices"
 
 	"sekisho/internal/config"
 	"sekisho/internal/firewall"
 )
 
-// RulesOf is the rule set that a configuration asks for. Pure.
+// RulesOf is the rule set that a configuration asks for, canonical. Pure.
 func RulesOf(cfg *config.Config) firewall.Rules {
 	f := cfg.Firewall
 	r := firewall.Rules{
 		Mode:      firewall.Mode(f.Mode),
-		Ports:     slices.Sorted(slices.Values(cfg.SSH.Ports)),
+		Ports:     cfg.SSH.Ports,
 		Exposure:  firewall.Exposure(cfg.Exposure),
-		Admins:    sortedPrefixes(cfg.Admins),
-		Countries: firewall.Countries{Allow: slices.Sorted(slices.Values(f.Countries.Allow)), Deny: slices.Sorted(slices.Values(f.Countries.Deny))},
+		Admins:    cfg.Admins,
+		Countries: firewall.Countries{Allow: f.Countries.Allow, Deny: f.Countries.Deny},
 		Rate:      firewall.Rate{PerMinute: f.Rate.PerMinute, Burst: f.Rate.Burst},
 		NoTrack:   !f.Track,
 		NoIPv6:    !f.IPv6,
-		Forward:   f.Forward,
 	}
 	if r.Exposure != firewall.ExposurePublic {
 		// Nobody is asked for his country or counted: what is written there waits for
@@ -30,19 +28,13 @@ func RulesOf(cfg *config.Config) firewall.Rules {
 	if r.Rate.PerMinute == 0 {
 		r.Rate = firewall.Rate{}
 	}
-	if r.Mode != firewall.ModeLockdown {
-		r.Forward = false
-		return r
+	if r.Mode == firewall.ModeLockdown {
+		r.Forward = f.Forward
+		for _, s := range f.Open {
+			r.Open = append(r.Open, firewall.Service{Proto: s.Proto, First: s.First, Last: s.Last, From: s.From})
+		}
 	}
-	for _, s := range f.Open {
-		r.Open = append(r.Open, firewall.Service{Proto: s.Proto, First: s.First, Last: s.Last, From: sortedPrefixes(s.From)})
-	}
-	return r
-}
-
-// sortedPrefixes are prefixes in order, none twice; nil if none.
-func sortedPrefixes(prefixes []netip.Prefix) []netip.Prefix {
-	return slices.Compact(slices.SortedFunc(slices.Values(prefixes), netip.Prefix.Compare))
+	return r.Canonical()
 }
 
 // stateOf is what the kernel is to hold: the bans' part as cfg has it, the rules as

@@ -64,7 +64,7 @@ firewall:
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got := RulesOf(parsed(t, test.source))
-			if diff := cmp.Diff(normal(test.want), normal(got), comparePrefixes); diff != "" {
+			if diff := cmp.Diff(test.want, got, comparePrefixes); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if err := got.Validate(); err != nil {

@@ -76,31 +76,14 @@ func (d *Daemon) applied() bool {
 	}
 	rules := RulesOf(cfg)
 	if snapshot.Generation != 0 {
-		return reflect.DeepEqual(normal(rules), normal(snapshot.Rules))
+		return reflect.DeepEqual(rules, snapshot.Rules.Canonical())
 	}
 	if !cfg.Guard.Enforce {
 		return true
 	}
 	silent := *config.Default()
 	silent.SSH, silent.Admins = cfg.SSH, cfg.Admins
-	return reflect.DeepEqual(normal(rules), normal(RulesOf(&silent)))
-}
-
-// normal makes empty lists nil, as the disk gives them back.
-func normal(r firewall.Rules) firewall.Rules {
-	r.Countries.Allow, r.Countries.Deny = none(r.Countries.Allow), none(r.Countries.Deny)
-	r.Ports, r.Admins, r.Open = none(r.Ports), none(r.Admins), append([]firewall.Service(nil), r.Open...)
-	for i := range r.Open {
-		r.Open[i].From = none(r.Open[i].From)
-	}
-	return r
-}
-
-func none[E any](list []E) []E {
-	if len(list) == 0 {
-		return nil
-	}
-	return list
+	return reflect.DeepEqual(rules, RulesOf(&silent))
 }
 
 // notApplied is what a reload has to say of the rule set.

@@ -2,12 +2,13 @@ package firewall
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"sekisho/internal/printable"
 )
 
 // Line is one rule for people.
@@ -68,7 +69,7 @@ func (l layout) texts(r *nftables.Rule, rules Rules) (texts []string) {
 		case admin4Name, admin6Name:
 			for _, p := range rules.Admins {
 				if p.Addr().Is6() == (kind == admin6Name) {
-					texts = append(texts, fmt.Sprintf("%sadmin %v", prefix, shortest(p)))
+					texts = append(texts, fmt.Sprintf("%sadmin %v", prefix, printable.Prefix(p)))
 				}
 			}
 			return texts
@@ -83,14 +84,6 @@ func (l layout) texts(r *nftables.Rule, rules Rules) (texts []string) {
 		}
 	}
 	return []string{prefix + text}
-}
-
-// shortest is p for people: an address where it is one.
-func shortest(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }
 
 // does is what r does in the end, in a word.

@@ -34,7 +34,7 @@ func TestLines(t *testing.T) {
 // A comment longer than nft shows would be an error of the kernel, or cut.
 func TestCommentsFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		for _, c := range desired(State{Ruleset: Ruleset{Generation: mostGeneration, Rules: drawRules(t)}}, nil, all).chains {
+		for _, c := range desired(State{Ruleset: Ruleset{Generation: MaxGeneration, Rules: drawRules(t)}}, nil, all).chains {
 			if len(c.Name) > 15 {
 				t.Fatalf("chain %s has %d characters", c.Name, len(c.Name))
 			}

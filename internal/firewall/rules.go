@@ -21,8 +21,9 @@ const (
 	portsName   = "ports"
 )
 
-// mostGeneration is the highest generation that such a name has room for.
-const mostGeneration = 9_999_999
+// MaxGeneration is the highest generation of a Ruleset: the names of its chains have
+// room for no more.
+const MaxGeneration = 9_999_999
 
 // builder makes a layout.
 type builder struct {

@@ -376,8 +376,8 @@ func checkState(s State) error {
 
 // checkStage refuses what cannot be tried in the place of now.
 func checkStage(now State, r Ruleset) error {
-	if r.Generation > mostGeneration {
-		return fmt.Errorf("its generation %d is above %d, for which names have no room", r.Generation, mostGeneration)
+	if r.Generation > MaxGeneration {
+		return fmt.Errorf("its generation %d is above %d, for which names have no room", r.Generation, MaxGeneration)
 	}
 	if r.Generation <= now.Ruleset.Generation {
 		return fmt.Errorf("its generation %d is not above %d, which is in force", r.Generation, now.Ruleset.Generation)

@@ -3,6 +3,7 @@
 package printable
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"unicode"
@@ -89,4 +90,12 @@ func Cut(s string, columns int) string {
 		}
 	}
 	return s
+}
+
+// Prefix is p as people write it: a host without its length.
+func Prefix(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }

@@ -246,7 +246,7 @@ func TestKernelLogin(t *testing.T) {
 		done := make(chan error, 1)
 		var last Event
 		go func() {
-			done <- h.trials.Run(t.Context(), Request{Rules: rulesFor(side), Within: leastWithin, By: "a test"}, func(e Event) {
+			done <- h.trials.Run(t.Context(), Request{Rules: rulesFor(side), Within: MinWithin, By: "a test"}, func(e Event) {
 				if last = e; e.Stage == Armed {
 					armed <- e
 				}

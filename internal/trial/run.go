@@ -15,10 +15,13 @@ import (
 	"sekisho/internal/printable"
 )
 
+// How long a trial may be.
 const (
-	leastWithin = 5 * time.Second
-	mostWithin  = time.Hour
+	MinWithin = 5 * time.Second
+	MaxWithin = time.Hour
+)
 
+const (
 	lookEvery = 2 * time.Second        // at the kernel, in case somebody takes the trial away
 	atEnd     = 20 * time.Millisecond  // after the kernel's end, that we look
 	patience  = 10 * time.Second       // for one answer of the kernel's, and at the end for the first
@@ -26,9 +29,6 @@ const (
 
 	mostEvents = 64
 	mostLogins = 128 // under watch at a time; of more than that, some end before we look
-
-	// Names of chains have 15 characters: "forward_" and seven digits.
-	lastGeneration = 9_999_999
 )
 
 // trial is one trial under way. What is not guarded belongs to Run's goroutine.
@@ -110,10 +110,10 @@ func (t *Trials) Run(ctx context.Context, r Request, progress func(Event)) error
 }
 
 func check(r Request) error {
-	if r.Within < leastWithin || r.Within > mostWithin {
+	if r.Within < MinWithin || r.Within > MaxWithin {
 		return &Error{
 			fmt.Errorf("a trial of %v is too short or too long", r.Within),
-			fmt.Sprintf("%s to %s, as --within 60s", config.FormatDuration(leastWithin), config.FormatDuration(mostWithin)),
+			fmt.Sprintf("%s to %s, as --within 60s", config.FormatDuration(MinWithin), config.FormatDuration(MaxWithin)),
 		}
 	}
 	if err := r.Rules.Validate(); err != nil {
@@ -191,8 +191,8 @@ func (t *Trials) prepare(ctx context.Context, tr *trial, r Request) error {
 			fmt.Errorf("the kernel holds the rule set %d, but %d is the confirmed one", standing.Confirmed, t.inForce.Generation),
 			"the daemon puts the confirmed one back within moments: try again; if that does not help: systemctl restart sekisho",
 		}
-	case t.highest >= lastGeneration:
-		return &Error{fmt.Errorf("the numbers of rule sets end with %d", lastGeneration), "begin anew: sekisho off, and remove firewall*.json in " + t.disk.dir}
+	case t.highest >= firewall.MaxGeneration:
+		return &Error{fmt.Errorf("the numbers of rule sets end with %d", firewall.MaxGeneration), "begin anew: sekisho off, and remove firewall*.json in " + t.disk.dir}
 	}
 	t.highest++
 	tr.generation = t.highest

@@ -606,8 +606,8 @@ func TestRefused(t *testing.T) {
 			name string
 			r    Request
 		}{
-			{"too short", Request{Rules: fixed, Within: leastWithin - 1}},
-			{"too long", Request{Rules: fixed, Within: mostWithin + 1}},
+			{"too short", Request{Rules: fixed, Within: MinWithin - 1}},
+			{"too long", Request{Rules: fixed, Within: MaxWithin + 1}},
 			{"countries without addresses", Request{Rules: japan, Countries: prefixset.Set{}, Within: minute}},
 		} {
 			h := newHost(t)

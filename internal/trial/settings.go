@@ -2,12 +2,12 @@ package trial
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"sekisho/internal/firewall"
+	"sekisho/internal/printable"
 )
 
 // Settings is the change from now to next in terms of the configuration file:
@@ -59,7 +59,7 @@ func settings(r firewall.Rules) []setting {
 		one("firewall.mode", string(r.Mode)),
 		one("exposure", string(r.Exposure)),
 		many("ssh.port", texts(r.Ports, func(p uint16) string { return strconv.Itoa(int(p)) })...),
-		many("admins", texts(r.Admins, short)...),
+		many("admins", texts(r.Admins, printable.Prefix)...),
 		many("firewall.countries", r.Countries.Allow...),
 		many("firewall.countries.deny", r.Countries.Deny...),
 		one("firewall.rate", rate),
@@ -85,22 +85,10 @@ func yes(b bool) string {
 	return "no"
 }
 
-// short is p as one writes it: a host without its length.
-func short(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
-}
-
 func service(s firewall.Service) string {
-	text := strconv.Itoa(int(s.First))
-	if s.Last != s.First {
-		text += "-" + strconv.Itoa(int(s.Last))
-	}
-	text += "/" + s.Proto
+	text := s.String()
 	if len(s.From) > 0 {
-		text += " from " + strings.Join(texts(s.From, short), ", ")
+		text += " from " + strings.Join(texts(s.From, printable.Prefix), ", ")
 	}
 	return text
 }

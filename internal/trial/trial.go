@@ -66,7 +66,7 @@ func New(o Options) *Trials {
 type Request struct {
 	Rules     firewall.Rules
 	Countries prefixset.Set
-	Within    time.Duration    // for confirmation: 5 s to 1 h
+	Within    time.Duration    // for confirmation: MinWithin to MaxWithin
 	Sessions  []netip.AddrPort // logged in when it began: a confirm from them proves nothing
 	NoWait    bool             // force: confirmed without proof once the kernel holds it
 	ByHand    bool             // no login confirms by itself: its asker may be shut out, and others come in
