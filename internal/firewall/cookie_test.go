@@ -92,7 +92,7 @@ func TestCookieIsJudged(t *testing.T) {
 			if !w.k.socketWildcard {
 				t.Skip("LEFT OUT: needs `socket wildcard` (Linux 5.10, module nft_socket)")
 			}
-			w.host.run(t, "sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
+			w.host.set(t, "net.ipv4.tcp_syncookies=2")
 			in := w.intrude(t)
 			came := w.accepts(t, "[::]:2222")
 			for _, i := range intruders {

@@ -66,6 +66,21 @@ func (n namespace) do(t testing.TB, f func() error) {
 	}
 }
 
+// set gives the namespace's own settings, each as name=value of sysctl(8).
+func (n namespace) set(t testing.TB, settings ...string) {
+	t.Helper()
+	n.do(t, func() error {
+		for _, s := range settings {
+			name, value, _ := strings.Cut(s, "=")
+			path := "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+			if err := os.WriteFile(path, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // run runs a command inside of n and returns what it wrote.
 func (n namespace) run(t testing.TB, name string, args ...string) string {
 	t.Helper()

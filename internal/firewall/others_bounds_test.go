@@ -85,7 +85,7 @@ func TestOthersHostileNames(t *testing.T) {
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	w.host.run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	w.host.set(t, "net.ipv4.ip_forward=1")
 	o := w.others(t, peer4)
 	if len(o.Blocks) != 3 || len(o.Forwards) != 3 {
 		t.Fatalf("got %+v, want 3 blocks and 3 forwards", o)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -184,9 +185,13 @@ func TestFullConntrackTable(t *testing.T) {
 func (w wire) conntrack(t testing.TB, what string) int {
 	t.Helper()
 	n := 0
-	for d := range strings.SplitSeq(strings.TrimSpace(w.host.run(t, "cat", "/proc/sys/net/netfilter/nf_conntrack_"+what)), "") {
-		n = n*10 + int(d[0]-'0')
-	}
+	w.host.do(t, func() error {
+		b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_" + what)
+		if err == nil {
+			n, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		}
+		return err
+	})
 	return n
 }
 

@@ -171,7 +171,7 @@ func newReceiver(b *testing.B) *receiver {
 	} {
 		r.n.run(b, "ip", strings.Fields(args)...)
 	}
-	r.n.run(b, "sysctl", "-q", "net.ipv4.tcp_syncookies=2", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.veth0.rp_filter=0", "net.ipv4.conf.default.log_martians=0")
+	r.n.set(b, "net.ipv4.tcp_syncookies=2", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.veth0.rp_filter=0", "net.ipv4.conf.default.log_martians=0")
 	r.n.do(b, func() error {
 		i, err := net.InterfaceByName("veth0")
 		if err != nil {

@@ -208,9 +208,14 @@ func TestTrialJudges(t *testing.T) {
 	})
 	judges(t, w, "the time is over", false)
 	must(t, w.k.Arm(t.Context(), time.Hour))
+	used := make(map[netip.AddrPort]bool) // older kernels give the same port again
 	seen := func(from string) bool {
 		t.Helper()
 		peer := w.connects(t, from)
+		for used[peer] {
+			peer = w.connects(t, from)
+		}
+		used[peer] = true
 		got, err := w.k.Seen(t.Context(), peer)
 		must(t, err)
 		if mapped, err := w.k.Seen(t.Context(), netip.AddrPortFrom(netip.AddrFrom16(peer.Addr().As16()), peer.Port())); err != nil || mapped != got {
