@@ -398,8 +398,14 @@ func (d *Daemon) serveApply(w http.ResponseWriter, r *http.Request, who peer) er
 	return err
 }
 
-// settleTrial has a rule set written down that was confirmed when the disk was full.
+// settleTrial has a rule set written down that was confirmed when the disk was full,
+// or whose file is gone. Not while the rules are at work: what Off has just removed
+// must not come back. It does not wait.
 func (d *Daemon) settleTrial(ctx context.Context) {
+	if !d.rules.TryLock() {
+		return
+	}
+	defer d.rules.Unlock()
 	trials := d.theTrials()
 	if trials == nil {
 		return

@@ -93,3 +93,40 @@ func TestSwappedLate(t *testing.T) {
 		})
 	}
 }
+
+// TestSettleBesideOff: a file that is gone is written down again, but not while `off`
+// is about to remove it: the next apply would begin with the rules that somebody was
+// locked out by.
+func TestSettleBesideOff(t *testing.T) {
+	f, _ := guarding(t, applyBase+"exposure: fixed\n")
+	f.forced(t)
+	if err := trial.Forget(f.opts.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	confirmed := func() uint32 {
+		t.Helper()
+		s, err := trial.Load(f.opts.StateDir)
+		if err != nil {
+			t.Error(err)
+		}
+		return s.Generation
+	}
+	f.rules.Lock() // as Off does
+	f.settleTrial(t.Context())
+	beside := confirmed()
+	f.rules.Unlock()
+	if beside != 0 {
+		t.Error("written down while the rules were at work")
+	}
+	f.settleTrial(t.Context())
+	if confirmed() == 0 {
+		t.Error("not written down")
+	}
+	if err := f.Off(t.Context(), "root"); err != nil {
+		t.Fatal(err)
+	}
+	f.settleTrial(t.Context())
+	if confirmed() != 0 {
+		t.Error("written down after off")
+	}
+}
