@@ -103,7 +103,8 @@ func example() []byte {
 	var b bytes.Buffer
 	b.WriteString(`# sekisho.yaml: the configuration of sekisho, with every key at its default.
 # Only the line "version: 1" must be there; leave out what you do not change.
-# After a change: sekisho config check && sekisho reload
+# After a change: sekisho config check && sekisho apply (or sekisho reload, where exposure, ssh.port,
+# admins and firewall stay as they are)
 # Every key is told in docs/configuration.md.
 `)
 	table(Default()).walk("", func(path string, k key) {

@@ -181,7 +181,7 @@ func (r ruling) run(p *passage, f frame, stack []frame, policy Verdict, via *at)
 			continue
 		}
 		if matches == yes {
-			if end, over := r.act(p, act, rule, &f, &stack, policy, &via); over {
+			if end, over := r.act(p, act, rule, &f, &stack, &via); over {
 				return end
 			}
 			continue
@@ -189,7 +189,7 @@ func (r ruling) run(p *passage, f frame, stack []frame, policy Verdict, via *at)
 		// Both ways.
 		first := *p
 		f1, stack1, via1 := f, append([]frame(nil), stack...), via
-		a, over := r.act(&first, act, rule, &f1, &stack1, policy, &via1)
+		a, over := r.act(&first, act, rule, &f1, &stack1, &via1)
 		if !over {
 			a = r.run(&first, f1, stack1, policy, via1)
 		}
@@ -231,7 +231,7 @@ type action struct {
 }
 
 // act does it; over tells that the way ends here.
-func (r ruling) act(p *passage, a *action, rule *nftables.Rule, f *frame, stack *[]frame, policy Verdict, via **at) (end ended, over bool) {
+func (r ruling) act(p *passage, a *action, rule *nftables.Rule, f *frame, stack *[]frame, via **at) (end ended, over bool) {
 	here := func(v Verdict) (ended, bool) {
 		return ended{Judgement{Verdict: v, Chain: f.chain, Rule: comment(rule)}, *via}, true
 	}
@@ -243,18 +243,12 @@ func (r ruling) act(p *passage, a *action, rule *nftables.Rule, f *frame, stack 
 		return here(Pass)
 	case expr.VerdictDrop:
 		return here(Drop)
-	case expr.VerdictReturn:
-		if len(*stack) == 0 {
-			return ended{Judgement: Judgement{Verdict: policy, Chain: f.chain, Rule: comment(rule)}}, true
-		}
-		*f, *stack = (*stack)[len(*stack)-1], (*stack)[:len(*stack)-1]
 	case expr.VerdictGoto, expr.VerdictJump:
 		*via = &at{f.chain, comment(rule)}
 		if a.kind == expr.VerdictJump {
 			*stack = append(*stack, *f)
 		}
 		*f = frame{chain: a.chain}
-	case expr.VerdictContinue:
 	default:
 		return here(Unknown)
 	}
@@ -278,9 +272,6 @@ func (r ruling) rule(p *passage, rule *nftables.Rule) (matches tri, act *action)
 func (r ruling) expression(p *passage, regs *registers, e expr.Any) (tri, *action) {
 	switch e := e.(type) {
 	case *expr.Verdict:
-		if e.Kind == expr.VerdictBreak {
-			return no, nil
-		}
 		return yes, &action{kind: e.Kind, chain: e.Chain}
 	case *expr.Reject:
 		return yes, &action{ends: Reject, stops: true}
@@ -517,12 +508,8 @@ func (v view) compare(op expr.CmpOp, want []byte) tri {
 		return triOf(order == 0)
 	case expr.CmpOpNeq:
 		return triOf(order != 0)
-	case expr.CmpOpLt:
-		return triOf(order < 0)
 	case expr.CmpOpLte:
 		return triOf(order <= 0)
-	case expr.CmpOpGt:
-		return triOf(order > 0)
 	case expr.CmpOpGte:
 		return triOf(order >= 0)
 	}
