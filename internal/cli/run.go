@@ -252,14 +252,25 @@ func conntrackText(c daemon.ConntrackStatus) string {
 	return strings.Join(parts, ", ")
 }
 
-// printCounters tells what each rule has counted.
+// printCounters tells what each rule has counted; rules of the same words, as of both
+// families, are one.
 func printCounters(u *ui, counters []daemon.CounterStatus) {
 	if len(counters) == 0 {
 		return
 	}
-	rows := [][]string{{"CHAIN", "PACKETS", "RULE"}}
+	type rule struct{ chain, text string }
+	var rules []rule
+	packets := map[rule]uint64{}
 	for _, c := range counters {
-		rows = append(rows, []string{c.Chain, fmt.Sprint(c.Packets), c.Rule})
+		r := rule{c.Chain, c.Rule}
+		if _, ok := packets[r]; !ok {
+			rules = append(rules, r)
+		}
+		packets[r] += c.Packets
+	}
+	rows := [][]string{{"CHAIN", "PACKETS", "RULE"}}
+	for _, r := range rules {
+		rows = append(rows, []string{r.chain, fmt.Sprint(packets[r]), r.text})
 	}
 	u.line("")
 	u.table(rows)

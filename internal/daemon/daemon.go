@@ -235,7 +235,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stopRecording()
 	<-recorded
 	if err == nil || errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {
-		d.log.Info("stopped; bans stay in the kernel and end there by themselves")
+		if d.keptAs() == keepNothing {
+			d.log.Info("stopped")
+		} else {
+			d.log.Info("stopped; the rules stay in the kernel, and so do bans and grants, which end there by themselves")
+		}
 		return nil
 	}
 	return err
