@@ -108,16 +108,19 @@ func TestJudgeIsTheKernel(t *testing.T) {
 				}
 				continue
 			}
-			var got Judgement
-			after := counted()
+			// The peer's own kernel may have said something meanwhile (a neighbour's
+			// advertisement from a banned address) that another rule has counted.
+			var got []Judgement
+			after, agreed := counted(), false
 			for rule, n := range after {
 				if n > before[rule] {
-					got = rule
+					got = append(got, rule)
+					limited := want.Verdict == Reject && rule.Rule == "closed, and more than 50 refusals a second"
+					agreed = agreed || rule.Chain == want.Chain && (rule.Rule == want.Rule || limited)
 				}
 			}
 			before = after
-			limited := want.Verdict == Reject && got.Rule == "closed, and more than 50 refusals a second"
-			if got.Chain != want.Chain || got.Rule != want.Rule && !limited {
+			if !agreed {
 				rt.Fatalf("%+v of %+v: the kernel drops it by %+v, Judge says %+v", p, rules, got, want)
 			}
 		}
