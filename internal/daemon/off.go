@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"sekisho/internal/durable"
 	"sekisho/internal/firewall"
 	"sekisho/internal/trial"
 )
@@ -31,7 +32,7 @@ func markOff(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close(), syncDir(dir))
+	return errors.Join(f.Sync(), f.Close(), durable.SyncDir(dir))
 }
 
 // markOn takes the marker away.
@@ -42,16 +43,7 @@ func markOn(dir string) error {
 		}
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(dir)
 }
 
 // takeDown is what off does to disk and kernel; gone: nothing of ours is in the

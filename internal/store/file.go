@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sekisho/internal/durable"
 )
 
 // keepAside is how many damaged files are kept: a disk that rots on and on must
@@ -97,7 +99,7 @@ func setAside(path string, now time.Time) (string, error) {
 		}
 	}
 	forgetAside(path, aside)
-	return aside, syncDir(filepath.Dir(path))
+	return aside, durable.SyncDir(filepath.Dir(path))
 }
 
 // forgetAside removes the oldest set-aside files beyond keepAside. It is a
@@ -121,13 +123,4 @@ func forgetAside(path, newest string) {
 			os.Remove(name + tail)
 		}
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
+
+	"sekisho/internal/durable"
 )
 
 // applicationID stands in the file's header: "SEKI".
@@ -178,7 +180,7 @@ func (s *Store) create(ctx context.Context) error {
 	if err := os.Rename(fresh, s.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(s.path))
+	return durable.SyncDir(filepath.Dir(s.path))
 }
 
 func (s *Store) connect(ctx context.Context, report *Report) (err error) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sekisho/internal/durable"
 	"sekisho/internal/firewall"
 )
 
@@ -201,12 +202,7 @@ func (d disk) move(from, to string) error {
 	if err := d.step("sync directory for " + to); err != nil {
 		return err
 	}
-	dir, err := os.Open(d.dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return durable.SyncDir(d.dir)
 }
 
 // confirm makes s the confirmed snapshot. The pending file, which says the same
