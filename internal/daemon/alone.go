@@ -56,9 +56,7 @@ func Plan(ctx context.Context, o Options, peer netip.AddrPort) (PlanReply, error
 	if err != nil {
 		return PlanReply{}, err
 	}
-	if peer.IsValid() {
-		p.peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
-	}
+	p.askedFrom(peer)
 	fw, err := firewall.NewKernel(firewall.Options{Logger: o.Logger})
 	if err != nil {
 		return PlanReply{}, &Error{err, "run it as root"}

@@ -329,11 +329,7 @@ func (d *Daemon) Confirm(ctx context.Context, q ConfirmRequest, who string) erro
 	if t == nil {
 		return noTrial()
 	}
-	peer := q.Peer
-	if peer.IsValid() {
-		peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
-	}
-	return conflict(trials.Confirm(ctx, peer, q.Force, who))
+	return conflict(trials.Confirm(ctx, q.Peer, q.Force, who))
 }
 
 // Revert ends the trial under way at once.

@@ -55,6 +55,13 @@ func propose(cfg *config.Config, now firewall.State, data *country.Data) (propos
 	return proposal{now: now, next: stateOf(cfg, next), data: data}, nil
 }
 
+// askedFrom notes the asker's own SSH client; zero: a console.
+func (p *proposal) askedFrom(peer netip.AddrPort) {
+	if peer.IsValid() {
+		p.peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
+	}
+}
+
 // ask asks the kernel what it must for a judgement; live and sessions are the
 // caller's.
 func (p *proposal) ask(ctx context.Context, fw firewall.Firewall) error {
@@ -242,9 +249,7 @@ func (d *Daemon) propose(ctx context.Context, cfg *config.Config, peer netip.Add
 	if err != nil {
 		return p, err
 	}
-	if peer.IsValid() {
-		p.peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
-	}
+	p.askedFrom(peer)
 	if fw == nil { // a dry run holds none; to look is allowed
 		kernel, err := firewall.NewKernel(firewall.Options{Logger: d.log})
 		if err != nil {
