@@ -184,12 +184,16 @@ func (d *Daemon) beginTrial(ctx context.Context, q ApplyRequest, within time.Dur
 	if d.keptAs() == keepFound {
 		return nil, &Error{errors.New("the confirmed rule set cannot be read, so there is nothing to come back to"), "see `sekisho status`; mend or remove the file and restart the daemon"}
 	}
+	wasOff := isOff(d.opts.StateDir)
 	if err := markOn(d.opts.StateDir); err != nil {
 		return nil, fmt.Errorf("take back `sekisho off`: %w", err)
 	}
 	// The rest of the configuration follows only what is confirmed: until then the
 	// kernel holds the bans as the daemon's own has them.
 	if err := d.putInForce(ctx, d.cfg); err != nil {
+		if wasOff {
+			err = errors.Join(err, markOff(d.opts.StateDir)) // as if it had not been asked for
+		}
 		return nil, err
 	}
 	d.liftOf(ctx, cfg)

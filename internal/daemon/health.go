@@ -51,6 +51,7 @@ func (d *Daemon) watchHealth(ctx context.Context) error {
 	every := time.NewTicker(healthEvery)
 	defer every.Stop()
 	told := map[string]conntrack.Level{}
+	looks := 0
 	for {
 		reading, err := conntrack.ReadHealth(ctx, conntrack.Options{})
 		d.mu.Lock()
@@ -69,7 +70,9 @@ func (d *Daemon) watchHealth(ctx context.Context) error {
 			}
 		}
 		told = levels
-		d.lookAtFills(ctx)
+		if looks++; looks%fillEvery == 0 {
+			d.lookAtFills(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -81,6 +84,10 @@ func (d *Daemon) watchHealth(ctx context.Context) error {
 // fullAt is how full a set that packets fill may become before one is told, in
 // percent.
 const fullAt = 80
+
+// fillEvery is how many looks at the table's health there are to one at those sets:
+// a full one takes tens of milliseconds to count.
+const fillEvery = 6
 
 // lookAtFills tells of sets that many sources fill, or one that forges many.
 func (d *Daemon) lookAtFills(ctx context.Context) {

@@ -197,10 +197,16 @@ func (k *Kernel) confirm(ctx context.Context) error {
 	}
 	switched, err := k.write(ctx, have, want, (*transaction).deleteArmed)
 	if !switched {
-		if now, errRead := k.read(layout{}, nil); errRead == nil && now.armed == 0 {
+		now, errRead := k.read(layout{}, nil)
+		switch {
+		case errRead != nil:
+			return explain(err)
+		case now.standing().Confirmed == s.Ruleset.Generation: // only the answer was lost
+		case now.armed == 0:
 			return ErrNotArmed // it timed out meanwhile
+		default:
+			return explain(err)
 		}
-		return explain(err)
 	}
 	k.wanted, k.staged = &s, nil
 	if err != nil {
