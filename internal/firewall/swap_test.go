@@ -35,16 +35,13 @@ func TestSwapMissesNoPacket(t *testing.T) {
 	countSources(t, w, sources)
 	stop := floodFrom(t, w, sources)
 	swaps := 0
-	for begin := time.Now(); time.Since(begin) < 3*time.Second; {
+	for begin := time.Now(); time.Since(begin) < 3*time.Second || swaps < 5; { // a machine that is emulated takes its time
 		swaps++
 		must(t, w.k.SetCountries(t.Context(), sets[swaps%2]))
 	}
 	stop()
 
 	noneMissed(t, w, sources, swaps)
-	if swaps < 5 {
-		t.Errorf("only %d swaps: this tests too little", swaps)
-	}
 	intact(t, w.k)
 }
 
