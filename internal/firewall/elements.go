@@ -38,12 +38,7 @@ func (k *Kernel) Ban(ctx context.Context, bans []Ban) error {
 			if set.interval() || b.Left < 0 {
 				continue
 			}
-			h := host{set: set, left: b.Left}
-			if !k.intervalTimeouts {
-				h.left = min(h.left, oldTimeout)
-			}
-			h.key, _ = key(b.Prefix.Addr())
-			if err := yield(h); err != nil {
+			if err := yield(k.hostOf(set, b)); err != nil {
 				return err
 			}
 		}
@@ -80,9 +75,7 @@ func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
 	err := k.eachHosts(ctx, k.deleteHosts, func(yield func(host) error) error {
 		for _, p := range prefixes {
 			if set := home(p); !set.interval() {
-				h := host{set: set}
-				h.key, _ = key(p.Addr())
-				if err := yield(h); err != nil {
+				if err := yield(k.hostOf(set, Ban{Prefix: p})); err != nil {
 					return err
 				}
 			}
@@ -105,6 +98,17 @@ func (k *Kernel) Unban(ctx context.Context, prefixes []netip.Prefix) error {
 		return fmt.Errorf("unban %d prefixes: %w", len(prefixes), absent(err))
 	}
 	return nil
+}
+
+// hostOf is b as an element of the hash set that holds it, with what this kernel can
+// hold of its time.
+func (k *Kernel) hostOf(set setID, b Ban) host {
+	h := host{set: set, left: b.Left}
+	if !k.intervalTimeouts {
+		h.left = min(h.left, oldTimeout)
+	}
+	h.key, _ = key(b.Prefix.Addr())
+	return h
 }
 
 // eachHosts commits what list yields, a transaction at a time: sorted by set, and

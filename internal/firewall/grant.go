@@ -54,13 +54,8 @@ func (k *Kernel) Grant(ctx context.Context, grants []Grant) error {
 			if g.Left < 0 {
 				continue
 			}
-			h := host{left: g.Left}
-			if !k.intervalTimeouts {
-				h.left = min(h.left, oldTimeout)
-			}
-			h.set, _ = grantHome(g.Prefix)
-			h.key, _ = key(g.Prefix.Addr())
-			if err := yield(h); err != nil {
+			set, _ := grantHome(g.Prefix) // checked above
+			if err := yield(k.hostOf(set, Ban(g))); err != nil {
 				return err
 			}
 		}
@@ -81,10 +76,8 @@ func (k *Kernel) Ungrant(ctx context.Context, prefixes []netip.Prefix) error {
 	defer k.mu.Unlock()
 	err := k.eachHosts(ctx, k.deleteHosts, func(yield func(host) error) error {
 		for _, p := range prefixes {
-			var h host
-			h.set, _ = grantHome(p)
-			h.key, _ = key(p.Addr())
-			if err := yield(h); err != nil {
+			set, _ := grantHome(p)
+			if err := yield(k.hostOf(set, Ban{Prefix: p})); err != nil {
 				return err
 			}
 		}

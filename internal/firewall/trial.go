@@ -72,7 +72,7 @@ func (k *Kernel) stage(ctx context.Context, r Ruleset) error {
 		return explain(err)
 	}
 	// The gate must be shut before it leads to other rules.
-	if err := k.apart(have, func(t *transaction) {
+	if err := k.apart(func(t *transaction) {
 		disarm(have)(t)
 		for _, name := range []string{seen4Name, seen6Name} {
 			if have.set(name) != nil {
@@ -94,7 +94,7 @@ func (k *Kernel) stage(ctx context.Context, r Ruleset) error {
 }
 
 // apart commits what ops write as a transaction of its own.
-func (k *Kernel) apart(have held, ops func(*transaction)) error {
+func (k *Kernel) apart(ops func(*transaction)) error {
 	k.tx.begin()
 	if ops(&k.tx); k.tx.empty() {
 		return nil
@@ -239,7 +239,7 @@ func (k *Kernel) abort(ctx context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	if err := k.apart(have, disarm(have)); err != nil {
+	if err := k.apart(disarm(have)); err != nil {
 		return explain(err)
 	}
 	if k.wanted == nil {
