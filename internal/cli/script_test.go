@@ -14,6 +14,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"sekisho":   func() { os.Exit(Main(os.Args[1:])) },
+		"peers":     printPeers,
 		"connected": func() { os.Exit(connected(os.Args[1], os.Args[2], os.Args[3:])) },
 	})
 }
