@@ -32,6 +32,9 @@ type Config struct {
 	Guard    Guard
 	Log      Log
 	Metrics  Metrics
+	AWS      AWS
+	People   map[string]Person // by name; nil: none
+	Targets  map[string]Target // by name; nil: none
 }
 
 // SSH says where sshd listens, and how it is hardened.
