@@ -20,13 +20,15 @@ func TestTagsOfALease(t *testing.T) {
 	}
 	tags[tagLease+"cccc"] = "tomorrow ichiro"
 	tags[TagFixed] = "hanako saburo"
+	key, value := Mark{"reaper", now}.Tag()
+	tags[key] = value
 	tags["Name"] = "somebody else's"
 	p := TCP(22, Source{Prefix: netip.MustParsePrefix("203.0.113.7/32")})
 	tags[TagSource] = p.String()
 	r := Rule{Permission: p, Tags: tags}
 
 	got, ok := r.Ours()
-	want := Ours{Fixed: []string{"hanako", "saburo"}, Leases: []Lease{b, a}, Broken: []string{tagLease + "cccc"}, Source: "203.0.113.7/32 22/tcp"}
+	want := Ours{Fixed: []string{"hanako", "saburo"}, Leases: []Lease{b, a}, Broken: []string{tagLease + "cccc"}, Source: "203.0.113.7/32 22/tcp", Ending: []Mark{{"reaper", now}}}
 	if diff := cmp.Diff(want, got); !ok || diff != "" {
 		t.Errorf("Ours: %v, -want +got:\n%s", ok, diff)
 	}
@@ -81,7 +83,7 @@ func FuzzTags(f *testing.F) {
 	f.Add("yes", "hanako", "2026-11-29T19:00:00Z hanako", "2026-11-29T19:00:00Z")
 	f.Add("yes", "", "2026-11-29T19:00:00Z", "x")
 	f.Fuzz(func(t *testing.T, m, fixed, lease, closing string) {
-		o, ok := readTags(map[string]string{TagManaged: m, TagFixed: fixed, tagLease + "id": lease, TagClosing: closing})
+		o, ok := readTags(map[string]string{TagManaged: m, TagFixed: fixed, tagLease + "id": lease, tagMark + "x": closing})
 		if ok != (m == managed) {
 			t.Errorf("ours: %v for %q", ok, m)
 		}

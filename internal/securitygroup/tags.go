@@ -14,9 +14,9 @@ const (
 	TagManaged = "sekisho:managed" // "yes": on every rule and prefix list of ours, and only there
 	TagFixed   = "sekisho:fixed"   // whose fixed addresses it is for: names, with spaces
 	TagSource  = "sekisho:source"  // whom and to what a lease's rule was made to let in: Permission.String
-	TagClosing = "sekisho:closing" // when somebody began to take the rule away: time
 	TagList    = "sekisho:list"    // of a prefix list: what it holds, as the configuration's people
 	tagLease   = "sekisho:lease:"  // + the lease's id: "2026-11-29T19:00:00Z hanako"
+	tagMark    = "sekisho:ending:" // + who takes the rule away: since when
 )
 
 // managed is TagManaged's value.
@@ -41,13 +41,23 @@ func (l Lease) Tag() (key, value string) {
 // Key is the key of the tag of the lease id.
 func Key(id string) string { return tagLease + id }
 
+// Mark says on a rule that somebody is taking it away. Everybody who does has one of their
+// own, so that none removes another's.
+type Mark struct {
+	ID    string // letters, digits, - and _
+	Since time.Time
+}
+
+// Tag is the mark as a tag.
+func (m Mark) Tag() (key, value string) { return tagMark + m.ID, m.Since.UTC().Format(time.RFC3339) }
+
 // Ours is what the tags of a rule of ours say. The zero value: nobody needs it.
 type Ours struct {
-	Fixed   []string  // people; none: it is no fixed address'
-	Leases  []Lease   // soonest to end first
-	Broken  []string  // keys of leases whose value cannot be read
-	Source  string    // what TagSource says
-	Closing time.Time // zero: nobody takes it away
+	Fixed  []string // people; none: it is no fixed address'
+	Leases []Lease  // soonest to end first
+	Broken []string // keys of leases whose value cannot be read
+	Source string   // what TagSource says
+	Ending []Mark   // who takes it away
 }
 
 // Ours reads the tags. ok is false where the rule is not ours. It never fails: others may
@@ -60,10 +70,11 @@ func readTags(tags map[string]string) (o Ours, ok bool) {
 	}
 	o.Fixed = strings.Fields(tags[TagFixed])
 	o.Source = tags[TagSource]
-	if t, err := time.Parse(time.RFC3339, tags[TagClosing]); err == nil {
-		o.Closing = t
-	}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		if id, is := strings.CutPrefix(key, tagMark); is {
+			since, _ := time.Parse(time.RFC3339, tags[key]) // what cannot be read is old
+			o.Ending = append(o.Ending, Mark{ID: id, Since: since})
+		}
 		id, is := strings.CutPrefix(key, tagLease)
 		if !is {
 			continue
