@@ -1,0 +1,218 @@
+package securitygroup
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+)
+
+// httpClient has one transport for all places, and honours HTTPS_PROXY and its kin.
+func httpClient(o Options) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(o.attempt).WithTransportOptions(func(t *http.Transport) {
+		t.MaxConnsPerHost = o.InFlight
+		t.MaxIdleConnsPerHost = o.InFlight
+		t.IdleConnTimeout = 30 * time.Second
+		t.TLSHandshakeTimeout = 5 * time.Second
+	})
+}
+
+const (
+	attempts        = 8
+	skewThreshold   = 4 * time.Minute // as the SDK has it: what it does not correct
+	firstBackoff    = 50 * time.Millisecond
+	firstWhenPaced  = 500 * time.Millisecond
+	longestBackoff  = 5 * time.Second
+	clockSkewedCode = "RequestExpired"
+)
+
+// retryer says what is tried again, and when. How many calls are made is not its affair:
+// that is the pace of the place.
+func retryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = attempts
+		o.RateLimiter = ratelimit.None
+		o.Backoff = retry.BackoffDelayerFunc(backoff)
+	})
+}
+
+// backoff is a random part of a time that doubles, at least half of it.
+func backoff(attempt int, err error) (time.Duration, error) {
+	first := firstBackoff
+	if isThrottle(err) {
+		first = firstWhenPaced
+	}
+	d := min(time.Duration(float64(first)*math.Pow(2, float64(attempt-1))), longestBackoff)
+	return d/2 + rand.N(d/2+1), nil
+}
+
+func isThrottle(err error) bool {
+	return retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err) == aws.TrueTernary
+}
+
+// slots are the calls that may be in flight at a time.
+type slots chan struct{}
+
+func (s slots) acquire(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &aws.RequestCanceledError{Err: ctx.Err()}
+	}
+}
+
+func (s slots) release() { <-s }
+
+// middleware holds a slot for each attempt from just before it is signed until its answer
+// has been read, so when its credentials are there: to get those takes a slot too. at has
+// the pace and the clock of the place; nil where the call is not EC2's.
+func (s slots) middleware(at *place) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("InFlight", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (out middleware.FinalizeOutput, md middleware.Metadata, err error) {
+			if at != nil {
+				// In this order: who waits for its turn at one place takes no slot from others.
+				done, err := at.pace.wait(ctx)
+				if err != nil {
+					return out, md, err
+				}
+				defer func() { done(isThrottle(err)) }()
+			}
+			if err := s.acquire(ctx); err != nil {
+				return out, md, err
+			}
+			defer s.release()
+			out, md, err = next.HandleFinalize(ctx, in)
+			if at != nil {
+				err = at.clock.hear(md, err)
+			}
+			return out, md, err
+		}), "Signing", middleware.Before)
+	}
+}
+
+// pace bounds the calls to a place.
+type pace struct {
+	turns    slots // at most as many wait for a token or are in flight
+	adaptive *retry.AdaptiveMode
+}
+
+func newPace(inFlight int) *pace {
+	return &pace{turns: make(slots, inFlight), adaptive: retry.NewAdaptiveMode()}
+}
+
+// wait returns when a call may be made; done is to be told how that ended.
+func (p *pace) wait(ctx context.Context) (done func(throttled bool), _ error) {
+	if err := p.turns.acquire(ctx); err != nil {
+		return nil, err
+	}
+	told, err := p.adaptive.GetAttemptToken(ctx)
+	if err != nil {
+		p.turns.release()
+		return nil, &aws.RequestCanceledError{Err: err}
+	}
+	return func(throttled bool) {
+		var err error
+		if throttled {
+			err = &smithy.GenericAPIError{Code: "RequestLimitExceeded"}
+		}
+		_ = told(err)
+		p.turns.release()
+	}, nil
+}
+
+// clock is a place's clock. The zero value has heard nothing.
+type clock struct {
+	mu    sync.Mutex
+	said  time.Time // a whole second
+	heard time.Time // here, when it said so
+}
+
+func (c *clock) now() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heard.IsZero() {
+		return time.Now(), false
+	}
+	return c.said.Add(time.Since(c.heard)), true
+}
+
+// skew is how far the place's clock was ahead of ours when it was last heard; 0 before.
+func (c *clock) skew() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.said.Sub(c.heard.Round(0))
+}
+
+// hear takes the time from an answer. EC2 says RequestExpired of a request that was signed
+// with a wrong clock, too, and the SDK, which corrects for it, tries again only for other
+// codes: it is told to where the answer is the first from which the clock can be known.
+func (c *clock) hear(md middleware.Metadata, err error) error {
+	said, ok := awsmiddleware.GetServerTime(md)
+	heard, ok2 := awsmiddleware.GetResponseAt(md)
+	if !ok || !ok2 {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, before := c.said.Sub(c.heard.Round(0)), !c.heard.IsZero()
+	c.said, c.heard = said, heard
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == clockSkewedCode {
+		skew := said.Sub(heard.Round(0))
+		if before {
+			skew -= known
+		}
+		if skew.Abs() > skewThreshold {
+			return &skewed{err}
+		}
+	}
+	return err
+}
+
+// skewed is an error of a request that was signed with a wrong clock.
+type skewed struct{ error }
+
+func (e *skewed) Unwrap() error        { return e.error }
+func (e *skewed) RetryableError() bool { return true }
+
+// told logs each call when it has ended.
+func (c *Cloud) told(p Place) func(*middleware.Stack) error {
+	return func(stack *middleware.Stack) error {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("Told", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+			if !c.options.Logger.Enabled(ctx, slog.LevelDebug) {
+				return next.HandleInitialize(ctx, in)
+			}
+			began := time.Now()
+			out, md, err := next.HandleInitialize(ctx, in)
+			id, _ := awsmiddleware.GetRequestIDMetadata(md)
+			tries, _ := retry.GetAttemptResults(md)
+			attrs := []slog.Attr{
+				slog.String("action", awsmiddleware.GetOperationName(ctx)), slog.String("account", p.Account), slog.String("region", p.Region),
+				slog.String("request", id), slog.Int("attempts", len(tries.Results)), slog.Duration("took", time.Since(began)),
+			}
+			if api, ok := errors.AsType[smithy.APIError](err); ok {
+				attrs = append(attrs, slog.String("code", api.ErrorCode()))
+			}
+			c.options.Logger.LogAttrs(ctx, slog.LevelDebug, "called AWS", attrs...)
+			return out, md, err
+		}), middleware.Before)
+	}
+}
+
+// action is the API's name of the call whose input is an I.
+func action[I any]() string { return strings.TrimSuffix(reflect.TypeFor[I]().Name(), "Input") }
