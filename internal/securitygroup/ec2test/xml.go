@@ -1,0 +1,162 @@
+package ec2test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+)
+
+const (
+	ec2Version   = "2016-11-15"
+	stsVersion   = "2011-06-15"
+	ec2Namespace = "http://ec2.amazonaws.com/doc/" + ec2Version + "/"
+	stsNamespace = "https://sts.amazonaws.com/doc/" + stsVersion + "/"
+)
+
+// writer writes the inside of an answer.
+type writer struct{ b []byte }
+
+// in writes an element with what inside writes in it.
+func (w *writer) in(name string, inside func()) {
+	w.b = append(append(append(w.b, '<'), name...), '>')
+	inside()
+	w.b = append(append(append(w.b, "</"...), name...), '>')
+}
+
+// text writes an element with a text.
+func (w *writer) text(name, value string) {
+	w.in(name, func() { w.b = escape(w.b, value) })
+}
+
+// some is text where there is one.
+func (w *writer) some(name, value string) {
+	if value != "" {
+		w.text(name, value)
+	}
+}
+
+func (w *writer) number(name string, value int) { w.text(name, strconv.Itoa(value)) }
+
+func (w *writer) truth(name string, value bool) { w.text(name, strconv.FormatBool(value)) }
+
+// list writes an element with an item for each of list.
+func list[T any](w *writer, name string, list []T, item func(T)) {
+	w.in(name, func() {
+		for _, one := range list {
+			w.in("item", func() { item(one) })
+		}
+	})
+}
+
+func (w *writer) tags(tags map[string]string) {
+	if len(tags) == 0 {
+		return
+	}
+	list(w, "tagSet", slices.Sorted(maps.Keys(tags)), func(key string) {
+		w.text("key", key)
+		w.text("value", tags[key])
+	})
+}
+
+// finish is the whole answer.
+func (w *writer) finish(c *call, request string) []byte {
+	name, namespace := c.action+"Response", ec2Namespace
+	if c.sts {
+		namespace = stsNamespace
+	}
+	out := make([]byte, 0, len(w.b)+512)
+	out = fmt.Appendf(out, xml.Header+"<%s xmlns=\"%s\">", name, namespace)
+	if c.sts {
+		out = append(out, w.b...)
+		out = fmt.Appendf(out, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata>", request)
+	} else {
+		out = fmt.Appendf(out, "<requestId>%s</requestId>", request)
+		out = append(out, w.b...)
+	}
+	return fmt.Appendf(out, "</%s>", name)
+}
+
+// escape appends s as a text of XML.
+func escape(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '<' || c == '>' || c == '&' || c == '"' || c == '\'' {
+			var escaped bytes.Buffer
+			_ = xml.EscapeText(&escaped, []byte(s)) // a buffer takes everything
+			return append(b, escaped.Bytes()...)
+		}
+	}
+	return append(b, s...)
+}
+
+// apiError is an answer that says no, or none at all.
+type apiError struct {
+	code    string
+	status  int
+	message string
+	cut     bool
+}
+
+func (e *apiError) Error() string { return e.code + ": " + e.message }
+
+// refuse is an error with the status that EC2 gives its code.
+func refuse(code, format string, args ...any) *apiError {
+	return &apiError{code: code, status: statusOf(code), message: fmt.Sprintf(format, args...)}
+}
+
+func statusOf(code string) int {
+	switch code {
+	case "AuthFailure":
+		return 401
+	case "UnauthorizedOperation", "AccessDenied", "ExpiredToken", "InvalidClientTokenId", "MissingAuthenticationToken":
+		return 403
+	case "DryRunOperation":
+		return 412
+	case "RequestEntityTooLarge":
+		return 413
+	case "InternalError", "InternalFailure":
+		return 500
+	case "RequestLimitExceeded", "Unavailable", "ServiceUnavailable":
+		return 503
+	}
+	return 400
+}
+
+// of is e as the service says it: STS has other words than EC2 for some.
+func (e *apiError) of(sts bool) *apiError {
+	word := map[string]string{
+		"UnauthorizedOperation": "AccessDenied", "RequestExpired": "ExpiredToken", "AuthFailure": "InvalidClientTokenId",
+		"RequestLimitExceeded": "Throttling", "InvalidParameterValue": "ValidationError", "MissingParameter": "ValidationError",
+	}[e.code]
+	if !sts || word == "" {
+		return e
+	}
+	said := *e
+	said.code, said.status = word, statusOf(word)
+	return &said
+}
+
+func (e *apiError) xml(sts bool, request string) []byte {
+	w := &writer{b: []byte(xml.Header)}
+	problem := func() {
+		if sts {
+			w.text("Type", map[bool]string{true: "Sender", false: "Receiver"}[e.status < 500])
+		}
+		w.text("Code", e.code)
+		w.text("Message", e.message)
+	}
+	if sts {
+		w.in("ErrorResponse", func() {
+			w.in("Error", problem)
+			w.text("RequestId", request)
+		})
+	} else {
+		w.in("Response", func() {
+			w.in("Errors", func() { w.in("Error", problem) })
+			w.text("RequestID", request)
+		})
+	}
+	return w.b
+}
