@@ -13,6 +13,7 @@ func (d *decoder) check(c *Config) {
 	d.checkSSH(c)
 	d.checkFirewall(c)
 	d.checkGuard(c)
+	d.checkAccess(c)
 	l := &c.Log
 	d.rule(l.Source == SourceFiles && len(l.Files) == 0, "name them: files: [/var/log/auth.log]",
 		"log.source is files, but log.files names none", "log.files", "log.source")

@@ -3,7 +3,7 @@
 // their places (raw.go), and those, by one table of keys (table.go), into a
 // validated Config of plain values. The defaults, the JSON Schema, the example
 // and docs/configuration.md come from the same table. A value package: only
-// Load touches a file, and anything above may import it.
+// Load touches a file (and time, for the rules of zones), and anything above may import it.
 package config
 
 import (
@@ -216,6 +216,7 @@ func Default() *Config {
 			Drop:          DropAll,
 		},
 		Log: Log{Source: SourceAuto},
+		AWS: AWS{AddressServices: []string{"https://checkip.amazonaws.com", "https://api64.ipify.org", "https://icanhazip.com"}},
 	}
 }
 

@@ -1,16 +1,20 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // decoder takes raw nodes into a Config and notes every mistake on the way.
 type decoder struct {
 	mistakes
-	places map[string]place // where a key's value stands, by dotted path, for check
-	bad    map[string]bool  // the paths whose value was refused
+	places  map[string]place          // where a key's value stands, by dotted path, for check
+	bad     map[string]bool           // the paths whose value was refused
+	zones   map[string]*time.Location // those asked for; nil: not known
+	guesses int                       // how many names the nearest was looked for, among many
 }
 
 // refuse notes a mistake in the value at path.
@@ -65,7 +69,14 @@ func (d *decoder) group(path string, keys group, n *node) {
 		seen[name] = e.key.place
 		i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
 		if i < 0 {
-			d.add(e.key.place, unknownHint(path, name, keys), "there is no key %s", quote(join(path, name)))
+			hint := ""
+			if len(d.found) < maxFound {
+				hint = unknownHint(path, name, keys)
+			}
+			d.add(e.key.place, hint, "there is no key %s", quote(join(path, name)))
+			if near := Nearest(name, keys.names()); near != "" {
+				d.bad[join(path, near)] = true // what it was to say is not known
+			}
 			continue
 		}
 		path := join(path, name)
@@ -87,23 +98,27 @@ func unknownHint(path, name string, here group) string {
 	if before, _, ok := strings.Cut(name, ":"); ok && slices.Contains(here.names(), before) {
 		return "write a space after the colon"
 	}
-	if near := nearest(name, here.names()); near != "" {
+	if near := Nearest(name, here.names()); near != "" {
 		return "did you mean " + near + "?"
 	}
-	var elsewhere string
+	var exact, alike string
 	table(Default()).walk("", func(p string, k key) {
-		if path+"."+name != p && nearest(name, []string{k.name}) != "" && elsewhere == "" {
-			elsewhere = p
+		switch {
+		case path+"."+name == p:
+		case k.name == name && exact == "":
+			exact = p
+		case Nearest(name, []string{k.name}) != "" && alike == "":
+			alike = p
 		}
 	})
-	if elsewhere != "" {
+	if elsewhere := cmp.Or(exact, alike); elsewhere != "" {
 		return "did you mean " + elsewhere + "?"
 	}
 	return "the keys here are " + strings.Join(here.names(), ", ")
 }
 
-// nearest returns the one of names that name most likely stands for, or "".
-func nearest(name string, names []string) string {
+// Nearest returns the one of names that name most likely stands for, or "".
+func Nearest(name string, names []string) string {
 	if len(name) > 64 {
 		return ""
 	}
@@ -115,7 +130,7 @@ func nearest(name string, names []string) string {
 			return r
 		}, strings.ToLower(s))
 	}
-	best, least := "", 3
+	best, least := "", tooFar
 	for _, n := range names {
 		a, b := fold(name), fold(n)
 		if d := distance(a, b); d < least && d*3 <= max(len(a), len(b)) {
@@ -125,28 +140,43 @@ func nearest(name string, names []string) string {
 	return best
 }
 
+// tooFar is the least distance that makes two names different ones.
+const tooFar = 3
+
 // distance is how many letters must be changed, added, left out or swapped with
-// the next to make b of a.
+// the next to make b of a, or tooFar where it is more than that.
 func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
+	if max(len(a)-len(b), len(b)-len(a)) >= tooFar {
+		return tooFar
 	}
-	for j := range rows[0] {
-		rows[0][j] = j
+	// Three rows of the table of all beginnings of a and b; what is farther than tooFar
+	// from its diagonal cannot matter.
+	var rows [3][]int
+	for k := range rows {
+		rows[k] = make([]int, len(b)+2)
 	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			change := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				change++
+	for i := 0; i <= len(a); i++ {
+		before2, before, row := rows[(i+1)%3], rows[(i+2)%3], rows[i%3]
+		first, last := max(0, i-tooFar), min(len(b), i+tooFar)
+		if first > 0 {
+			row[first-1] = tooFar
+		}
+		row[last+1] = tooFar // the next row asks for it
+		for j := first; j <= last; j++ {
+			switch {
+			case i == 0 || j == 0:
+				row[j] = i + j
+				continue
+			case a[i-1] == b[j-1]:
+				row[j] = before[j-1]
+			default:
+				row[j] = before[j-1] + 1
 			}
-			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			row[j] = min(row[j], before[j]+1, row[j-1]+1)
 			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+				row[j] = min(row[j], before2[j-2]+1)
 			}
 		}
 	}
-	return rows[len(a)][len(b)]
+	return min(tooFar, rows[len(a)%3][len(b)])
 }

@@ -114,13 +114,35 @@ func (m *mistakes) errors(file string, src []byte) error {
 		found = append(found[:maxErrors:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown", more)})
 	}
 	lines := strings.Split(string(src), "\n")
+	private := privateLines(lines)
 	for _, e := range found {
 		e.File = file
 		if 0 < e.Line && e.Line <= len(lines) {
+			if private(e.Line) {
+				e.Source = "(not shown: a private key)"
+				continue
+			}
 			e.Source, e.caret = excerpt(lines[e.Line-1], e.Column)
 		}
 	}
 	return found
+}
+
+// privateLines returns what tells whether a line, counted from 1, holds something of a
+// private key: whatever is wrong with it, it is not put on a terminal or in a log.
+func privateLines(lines []string) func(line int) bool {
+	within := make(map[int]bool)
+	inside := false
+	for i, line := range lines {
+		begins := privateKey.MatchString(line)
+		if inside = inside || begins; inside {
+			within[i+1] = true
+		}
+		if strings.Contains(line, "-----END") {
+			inside = false
+		}
+	}
+	return func(line int) bool { return within[line] }
 }
 
 // excerpt makes a line printable, cut to what is around column, and counts the

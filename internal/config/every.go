@@ -27,7 +27,11 @@ func (v every) decode(d *decoder, path string, n *node) {
 	if n.kind == scalar && !n.quoted && isBoolean(n.text) {
 		looks := true
 		if (boolean{&looks}).decode(d, path, n); looks {
-			d.refuse(path, n.place, "write "+v.text()+", or no", "%s is no duration", quote(n.text))
+			hint := "write " + v.text() + ", or no"
+			if *v.p == 0 {
+				hint = "write a " + v.duration().grammar() + ", or no"
+			}
+			d.refuse(path, n.place, hint, "%s is no duration", quote(n.text))
 			return
 		}
 		*v.p = 0
@@ -37,5 +41,7 @@ func (v every) decode(d *decoder, path string, n *node) {
 		d.refuse(path, n.place, "write no", "%s is no duration", quote(n.text))
 		return
 	}
-	v.duration().decode(d, path, n)
+	if scalarOf(d, path, n, "a duration", v.text()) {
+		v.duration().decode(d, path, n)
+	}
 }

@@ -44,6 +44,54 @@ func TestGenerated(t *testing.T) {
 	}
 }
 
+// accessExample is a file that has all that can be said of people and targets.
+const accessExample = `version: 1
+aws:
+  reap: 1m                       # this host looks for rules past their end, too
+  accounts:
+    prod:
+      id: "111122223333"
+      profile: work              # the credentials that may assume the role
+      role: arn:aws:iam::111122223333:role/sekisho
+      external_id: sekisho-prod
+      regions: [eu-central-1]
+    lab: {id: "444455556666", profile: lab}
+people:
+  hanako:
+    fixed: [203.0.113.7, "2001:db8:1::/64"]
+    former: [198.51.100.9]
+    keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjGpp3gV1U+iXvTJG70wUsRAyOd/ZzOQXik699GRZk hanako@laptop"]
+    groups: [ops]
+  taro:
+    keys:
+    - ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINv2xnxZrqx8lxOHCjiwhNPI5/nfTnEycPf+UjZ6M7ym taro@desk
+    groups: [contractors]
+targets:
+  web-prod:
+    aws: {account: prod, region: ap-northeast-1, group: sg-0123456789abcdef0}
+    host: [web.example.com, web]
+    port: 51921
+    allow:
+    - ops
+    - {who: contractors, at_most: 1h, hours: "mon-fri 09:00-18:00 Asia/Tokyo"}
+    at_most: 8h
+    hours: [daily 06:00-23:00 Asia/Tokyo, "sat,sun 22:00-06:00 UTC"]
+    close: at_exit
+    ipv6: 64
+  db-prod:                       # open to hanako's fixed addresses alone, by a prefix list
+    aws: {account: prod, region: ap-northeast-1, group: sg-0fedcba9876543210, via: prefix_list}
+    host: db.example.com
+    exposure: fixed
+    allow: [hanako]
+`
+
+const shortExample = `version: 1
+people:
+  hanako: {fixed: [203.0.113.7], groups: [ops]}
+targets:
+  web.example.com: {aws: {region: ap-northeast-1, group: sg-0123456789abcdef0}, allow: [ops]}
+`
+
 // reference is docs/configuration.md: every key.
 func reference() []byte {
 	var b bytes.Buffer
@@ -69,8 +117,26 @@ file with its defaults.
 - **Settings of sshd**: one line of plain text, a number, or yes or no, as sshd_config(5) has it after the keyword; keywords in any
   case, each once. Not taken: ` + "`Port` (use `ssh.port`), `ListenAddress`, `HostKey`, `HostCertificate`, `Subsystem`, `Include` and `Match`" + `,
   which belong into sshd_config itself.
-- **YAML** is taken plain: one document in UTF-8, at most 1 MiB. Anchors, aliases, merge keys, tags and directives are
+- **Names** of people, groups, accounts and targets: up to 63 letters of ASCII, digits, dots, hyphens and underscores, a letter or a
+  digit first. A person and a group have different names, as ` + "`allow`" + ` takes both.
+- **Hours**: days, times and the zone: ` + "`mon-fri 09:00-18:00 Asia/Tokyo`, `sat,sun 22:00-06:00 UTC`, `daily 08:00-20:00`" + `. The days are
+  ` + "`mon tue wed thu fri sat sun`" + `, alone, as ranges (` + "`fri-mon`" + ` too) and with commas, or ` + "`daily`" + `; a span that ends before it begins goes over
+  midnight, into the day after the one that is named. The zone is named by a city, as IANA has it; where none is, it is UTC. The clock
+  on the wall counts: an hour that is there twice when summer time ends counts twice, one that is left out when it begins is not there.
+- **SSH public keys**: the line of the ` + "`.pub`" + ` file, in quotes, without options: Ed25519, ECDSA, RSA of 2048 bits or more, and those of
+  security keys. Not taken: private keys (the line is not shown anywhere), certificates, DSA.
+- **Addresses of people** (` + "`fixed`, `former`" + `): at most a /24, IPv6 a /48; private ones too; not loopback, link-local, multicast or
+  unspecified ones. A wider network belongs into the security group by hand: rules that are not sekisho's stay as they are.
+- **Account numbers** in quotes: ` + "`id: \"012345678901\"`" + `. A number would lose its leading zeros.
+- **YAML** is taken plain: one document in UTF-8, at most 1 MiB and 25,000 keys. Anchors, aliases, merge keys, tags and directives are
   refused by name; a key that is there twice, or that nobody knows, is a mistake.
+
+## People and targets
+` + "`people`, `targets` and `aws.accounts`" + ` hold names of your own, each with keys below it: ` + "`NAME`" + ` stands for such a name in the table
+further down. Everything that they may hold, in one file:
+` + "```yaml\n" + accessExample + "```" + `
+On one line each, and with nothing but what must be there:
+` + "```yaml\n" + shortExample + "```" + `
 
 ## Keys
 | key | value | default | what it does |
@@ -82,7 +148,11 @@ file with its defaults.
 			fmt.Fprintf(&b, "| **`%s`** | | | %s |\n", path, cell(k.doc))
 			return
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", path, cell(k.value.grammar()), k.value.text(), cell(k.doc))
+		text := k.value.text()
+		if text == Quote(strings.ToLower(placeholder)) { // targets.NAME.host
+			text = Quote(placeholder)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", path, cell(k.value.grammar()), text, cell(k.doc))
 	})
 	b.WriteString(`
 ## What must fit together
@@ -96,6 +166,13 @@ file with its defaults.
 - ` + "`firewall.countries`" + ` and ` + "`firewall.rate`" + ` may stay with another ` + "`exposure`" + ` than ` + "`public`" + `; they play no part then.
 - ` + "`country.urls` if and only if `country.source`" + ` is not ` + "`registries`" + `.
 - ` + "`log.files` if and only if `log.source: files`; `log.forgeable` not with `log.source: journald`" + `.
+- ` + "`targets.NAME.aws.account`" + ` is one of ` + "`aws.accounts`" + `. It may be left out where there are none (then it is the one of the environment's
+  credentials) or one (then that); where there are several, it must be there.
+- ` + "`targets.NAME.allow`" + ` is there, and names people, or groups that somebody is in. ` + "`hours`, and limits in `allow`, only with\n  `exposure: on_request`" + `:
+  fixed addresses are let in at all hours.
+- No two targets have the same account, region, group and port, and no two the same host and port.
+- ` + "`aws.accounts.NAME.role`" + ` is a role of the account ` + "`id`, where both are there; `external_id` only with `role`" + `.
+- One key is one person's. Two people may share a fixed address. ` + "`people.NAME.former`" + ` is not within anybody's ` + "`fixed`" + `.
 
 There is no ban without end here: an automatic decision must not be able to lock anyone out for good. By hand there is
 one: ` + "`sekisho ban ADDR --for forever`" + `.

@@ -121,7 +121,7 @@ func keywordOf(d *decoder, path string, n *node) (keyword string, ok bool) {
 	hint := "the keywords are those of sshd_config(5)"
 	if before, _, found := strings.Cut(n.text, ":"); found && slices.ContainsFunc(keywords, func(k string) bool { return strings.EqualFold(k, before) }) {
 		hint = "write a space after the colon"
-	} else if near := nearest(n.text, keywords); near != "" {
+	} else if near := Nearest(n.text, keywords); near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	d.refuse(path, n.place, hint, "sshd has no keyword %s", quote(n.text))

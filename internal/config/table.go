@@ -24,13 +24,25 @@ func (g group) decode(d *decoder, path string, n *node) { d.group(path, g, n) }
 func (g group) text() string                            { return "" }
 func (g group) grammar() string                         { return "" }
 
-// walk calls visit for each key, a group before its keys.
+// branch is a value that has keys inside, under names that are free.
+type branch interface {
+	value
+	inside() (name string, keys group) // what stands for a name, and the keys there
+	sample() string                    // one of them, as the file has it
+}
+
+// walk calls visit for each key, a group before its keys; the keys under free names
+// once, under a name that stands for all of them.
 func (g group) walk(path string, visit func(path string, k key)) {
 	for _, k := range g {
 		p := join(path, k.name)
 		visit(p, k)
-		if keys, ok := k.value.(group); ok {
-			keys.walk(p, visit)
+		switch v := k.value.(type) {
+		case group:
+			v.walk(p, visit)
+		case branch:
+			name, keys := v.inside()
+			keys.walk(join(p, name), visit)
 		}
 	}
 }
@@ -127,6 +139,19 @@ func table(c *Config) group {
 		}},
 		{"metrics", "Figures for Prometheus.", group{
 			{"listen", "Where they are served over HTTP, such as `127.0.0.1:9222`.", listen{&c.Metrics.Listen}},
+		}},
+		{"aws", "Where the security groups of `targets` are, and how AWS is reached.", c.AWS.table()},
+		{"people", "Who may be let in, by their names.", named[Person]{
+			p: &c.People, what: "a person", names: "people", max: maxPeople,
+			begin:   func(string) Person { return Person{} },
+			keys:    (*Person).table,
+			example: `hanako: {fixed: [203.0.113.7], keys: ["ssh-ed25519 AAAA... hanako@laptop"], groups: [ops]}`,
+		}},
+		{"targets", "The doors: security groups of AWS, each with the port that it guards, by names of your own.", named[Target]{
+			p: &c.Targets, what: "a target", names: "targets", max: maxTargets,
+			begin:   newTarget,
+			keys:    (*Target).table,
+			example: `web-prod: {aws: {region: ap-northeast-1, group: sg-0123456789abcdef0}, host: web.example.com, allow: [ops], at_most: 8h}`,
 		}},
 	}
 }

@@ -81,19 +81,27 @@ func badURL(s string) (hint, wrong string) {
 		return "write at most " + strconv.Itoa(maxParts), "has too many words in its braces"
 	}
 	for _, f := range files {
-		u, err := url.Parse(f)
-		switch {
-		case err != nil:
-			return example, "is no URL"
-		case u.Scheme == "http":
-			return "write https://; whoever is on the way could let anybody in otherwise", "is not https"
-		case u.Scheme != "https" || u.Host == "" || u.Hostname() == "" || strings.ContainsAny(f, "{}"):
-			return example, "is no https URL"
-		case u.User != nil:
-			return "leave the name and the password out: addresses of sources are shown and logged", "holds a password"
-		case u.Fragment != "":
-			return "leave out what follows the #", "has a fragment"
+		if hint, wrong := badHTTPS(f, example); wrong != "" {
+			return hint, wrong
 		}
+	}
+	return "", ""
+}
+
+// badHTTPS says what is wrong with the URL of one file, and what to do; "" if nothing is.
+func badHTTPS(s, example string) (hint, wrong string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return example, "is no URL"
+	case u.Scheme == "http":
+		return "write https://; whoever is on the way could let anybody in otherwise", "is not https"
+	case u.Scheme != "https" || u.Host == "" || u.Hostname() == "" || strings.ContainsAny(s, "{}"):
+		return example, "is no https URL"
+	case u.User != nil:
+		return "leave the name and the password out: addresses of sources are shown and logged", "holds a password"
+	case u.Fragment != "":
+		return "leave out what follows the #", "has a fragment"
 	}
 	return "", ""
 }

@@ -243,7 +243,7 @@ func (v choice[T]) decode(d *decoder, path string, n *node) {
 	}
 	if !slices.Contains(v.of, T(n.text)) {
 		hint := "write one of " + strings.Join(v.words(), ", ")
-		if near := nearest(n.text, v.words()); near != "" {
+		if near := Nearest(n.text, v.words()); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		d.refuse(path, n.place, hint, "%s is not known", quote(n.text))
@@ -399,7 +399,7 @@ func (v weights) decode(d *decoder, path string, n *node) {
 			d.refuse(path, e.key.place, fmt.Sprintf("keep one; the first is on line %d", first.line), "%s is there twice", quote(e.key.text))
 		case !known:
 			hint := "the kinds are " + strings.Join(kindNames(), ", ")
-			if near := nearest(e.key.text, kindNames()); near != "" {
+			if near := Nearest(e.key.text, kindNames()); near != "" {
 				hint = "did you mean " + near + "?"
 			}
 			d.refuse(path, e.key.place, hint, "%s is no kind of message that can count", quote(e.key.text))

@@ -17,8 +17,8 @@ type Remark struct {
 }
 
 // File writes a whole sekisho.yaml with every key and what it does, below head: those
-// that remarks (by dotted path, "ssh.port") name with c's value, all others as comments.
-// version is always there. Where c is the default but for what is named, Parse reads c
+// that remarks (by dotted path, "ssh.port") name with c's value, all others as comments,
+// and an example where names are free. version is always there. Where c is the default but for what is named, Parse reads c
 // back.
 func File(c *Config, head []string, remarks map[string]Remark) []byte {
 	const width = 98
@@ -31,7 +31,11 @@ func File(c *Config, head []string, remarks map[string]Remark) []byte {
 	for _, line := range head {
 		comment("", line)
 	}
+	under := "" // what has names of its own
 	table(c).walk("", func(path string, k key) {
+		if under != "" && strings.HasPrefix(path, under+".") {
+			return // docs/configuration.md has these
+		}
 		depth := strings.Count(path, ".")
 		indent := strings.Repeat("  ", depth)
 		r := remarks[path]
@@ -47,6 +51,13 @@ func File(c *Config, head []string, remarks map[string]Remark) []byte {
 		}
 		_, isGroup := k.value.(group)
 		text := k.value.text()
+		if names, ok := k.value.(branch); ok {
+			under = path
+			if !r.Named || text == "{}" {
+				fmt.Fprintf(&b, "%s%s:\n%s  # %s\n", indent, k.name, indent, names.sample())
+				return
+			}
+		}
 		if !r.Named && !isGroup && path != "version" {
 			indent += "# "
 			if r.Instead != "" {
