@@ -87,7 +87,7 @@ func Open(o Options) *Cloud {
 		accounts: map[string]*account{},
 		places:   map[Place]*place{},
 	}
-	c.shared = c.http.Freeze()
+	c.shared = whole{c.http.Freeze()}
 	return c
 }
 

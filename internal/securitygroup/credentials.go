@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"sekisho/internal/config"
 )
@@ -82,6 +83,7 @@ func (c *Cloud) load(ctx context.Context, profile, region string) (*base, error)
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(region),
 		awsconfig.WithHTTPClient(c.http),
+		awsconfig.WithLogger(logging.LoggerFunc(c.logf)),
 		awsconfig.WithDefaultsMode(aws.DefaultsModeLegacy), // "auto" would ask the metadata service
 		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = metadata }),
 		awsconfig.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
@@ -107,7 +109,7 @@ func (c *Cloud) load(ctx context.Context, profile, region string) (*base, error)
 	}
 	b := &base{config: cfg, http: c.shared}
 	if with, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok && with != c.http {
-		b.http = with.Freeze() // AWS_CA_BUNDLE
+		b.http = whole{with.Freeze()} // AWS_CA_BUNDLE
 	}
 	b.config.HTTPClient = b.http
 	for _, source := range cfg.ConfigSources {

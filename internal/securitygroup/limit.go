@@ -1,8 +1,11 @@
 package securitygroup
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -18,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 )
 
@@ -29,6 +33,28 @@ func httpClient(o Options) *awshttp.BuildableClient {
 		t.IdleConnTimeout = 30 * time.Second
 		t.TLSHandshakeTimeout = 5 * time.Second
 	})
+}
+
+// whole sends each request with its body in memory. The SDK's own body (smithy-go v1.28.8,
+// transport/http/internal/io/safe.go) is closed when the answer is there, and net/http may
+// be about to see then that nothing follows: what it is told makes it close the connection
+// in the middle of the answer (transfer.go, writeBody). Where the endpoint is near, every
+// tenth call failed so, after it had succeeded, and was made again.
+type whole struct{ aws.HTTPClient }
+
+func (w whole) Do(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return w.HTTPClient.Do(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	sent := r.WithContext(r.Context()) // a copy: the SDK closes the body of its own
+	sent.ContentLength = int64(len(body))
+	sent.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	sent.Body, _ = sent.GetBody()
+	return w.HTTPClient.Do(sent)
 }
 
 const (
@@ -212,6 +238,12 @@ func (c *Cloud) told(p Place) func(*middleware.Stack) error {
 			return out, md, err
 		}), middleware.Before)
 	}
+}
+
+// logf makes what the SDK has to say itself a part of the log: it would write to standard
+// error.
+func (c *Cloud) logf(_ logging.Classification, format string, v ...any) {
+	c.options.Logger.Debug("AWS SDK", slog.String("says", fmt.Sprintf(format, v...)))
 }
 
 // action is the API's name of the call whose input is an I.
