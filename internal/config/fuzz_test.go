@@ -1,7 +1,10 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -10,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/ssh"
 	"pgregory.net/rapid"
 )
 
@@ -21,6 +26,8 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(example)
+	f.Add([]byte(accessExample))
+	f.Add([]byte(shortExample))
 	for _, s := range []string{
 		"version: 1\n", "version: 1\nguard: {weights: {failed: 1}}\n", "version: 1\nadmins: [::1, {a: b}, [c]]\n",
 		"version: 1\nlog: {source: files, files: [\"/a\\x00b\"]}\n", "a: &x [*x]\n", "? - : - ?\n", "{[{[", "a: |\n  b\n c", "--- >\n",
@@ -28,6 +35,8 @@ func FuzzParse(f *testing.F) {
 		"version: 1\nexposure: fixed\nadmins: [10.0.0.0/8, ::1]\n", "version: 1\nexposure: on_request\nadmins: [2001:db8::1]\nfirewall: {ipv6: no}\n",
 		"version: 1\nfirewall: {mode: lockdown, open: [80/tcp, 8000-8100/udp, {port: 5432/tcp, from: [10.0.0.0/8, ::1]}, {}], forward: yes}\n",
 		"version: 1\nssh: {port: 1, profile: basic, root_login: no, settings: {usepam: on, MaxStartups: 1:2:3, Banner: '\"x', port: 1, \"\\u0130\": as_is}}\n",
+		"version: 1\naws: {endpoint: 'http://[::1]:1', reap: 1m, address_services: [], accounts: {\"a.b\": {id: \"000000000001\", role: 'arn:aws-cn:iam::000000000001:role/a/b', external_id: 'a:b', regions: [cn-north-1]}, null: {}}}\n",
+		"version: 1\npeople: {a: {fixed: [10.0.0.0/24, ::2], former: [10.0.0.1], keys: [ssh-ed25519 AAAA, \"-----BEGIN PRIVATE KEY-----\"], groups: [a, b]}, b: {}}\ntargets: {a.b: {aws: , host: [], allow: [{who: c}, b, {}], hours: mon-sun 01:00-00:00 Etc/GMT+9, exposure: public, ipv6: /64}}\n",
 		"version: 1\nfirewall: {countries: [JP, no], rate: no, track: no}\n", "version: 1\nfirewall: {countries: {deny: [KP], allow: []}, rate: {per_minute: 9}}\n",
 		"version: 1\ncountry: {source: csv, every: no, urls: [\"https://example.com/{4,6}.csv\", 'https://a/{b', 'https://[::1/{,}']}\n",
 	} {
@@ -52,6 +61,28 @@ func FuzzParse(f *testing.F) {
 				if !slices.Contains(keywords, k) || text == "" || strings.ContainsAny(text, "\x00\r\n") {
 					t.Errorf("a setting that breaks out of its line: %q: %q", k, text)
 				}
+			}
+			for name, tg := range cfg.Targets {
+				if len(tg.Host) == 0 || tg.Port == 0 || len(tg.Allow) == 0 || tg.AtMost < time.Minute || tg.AWS.Group == "" || tg.AWS.Region == "" {
+					t.Errorf("a target that opens nothing: %s: %+v", name, tg)
+				}
+				if _, ok := cfg.AWS.Accounts[tg.AWS.Account]; ok != (tg.AWS.Account != "") || !ok && len(cfg.AWS.Accounts) > 0 {
+					t.Errorf("a target in no account: %s: %+v", name, tg)
+				}
+			}
+			for name, p := range cfg.People {
+				for _, k := range p.Keys {
+					if _, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(k)); err != nil || len(options)+len(rest) > 0 {
+						t.Errorf("no key of %s: %q", name, k)
+					}
+				}
+			}
+			back, err := Parse("back.yaml", fmt.Appendf(nil, "version: 1\naws: {accounts: %s}\npeople: %s\ntargets: %s\n", Text(cfg, "aws.accounts"), Text(cfg, "people"), Text(cfg, "targets")))
+			if err != nil {
+				t.Fatalf("what is shown is not read back: %v", err)
+			}
+			if diff := cmp.Diff([]any{cfg.AWS.Accounts, cfg.People, cfg.Targets}, []any{back.AWS.Accounts, back.People, back.Targets}, comparePrefixes); diff != "" {
+				t.Errorf("what is shown is read back as something else (-want +got):\n%s", diff)
 			}
 			for _, files := range cfg.Country.Files() {
 				if len(files) != len(cfg.Country.URLs) {
@@ -156,6 +187,39 @@ func TestTextRoundTrip(t *testing.T) {
 	})
 }
 
+// numbered repeats a line with numbers from 0.
+func numbered(line string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, line, i)
+	}
+	return b.String()
+}
+
+// fullHouse is a file of as many people, each with a key, and as many targets as there may
+// be.
+func fullHouse(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("version: 1\npeople:\n")
+	for i := range maxPeople {
+		seed := make([]byte, ed25519.SeedSize)
+		binary.BigEndian.PutUint32(seed, uint32(i))
+		key, err := ssh.NewPublicKey(ed25519.NewKeyFromSeed(seed).Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "  person%d:\n    fixed: [10.0.%d.%d]\n    former: [10.1.%[2]d.%[3]d]\n    keys: [\"%s\"]\n    groups: [ops]\n", i, i/250, i%250, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+	}
+	b.WriteString("targets:\n")
+	for i := range maxTargets {
+		fmt.Fprintf(&b, "  t%d:\n    aws: {region: eu-central-1, group: sg-%08x, via: rules}\n    host: [t%[1]d.example.com, u%[1]d]\n    port: 22\n    exposure: on_request\n    allow: [ops]\n    at_most: 8h\n    hours: \"mon-fri 09:00-18:00 Asia/Tokyo\"\n    close: at_exit\n    ipv6: 64\n", i, i)
+	}
+	if _, err := Parse("x.yaml", []byte(b.String())); err != nil {
+		t.Fatalf("a full house is not taken: %v", err)
+	}
+	return b.String()
+}
+
 // TestCost: bad files within the bounds are refused, or read, in no time that
 // anyone would notice, though the YAML parser's own cost grows with the square.
 func TestCost(t *testing.T) {
@@ -173,16 +237,25 @@ func TestCost(t *testing.T) {
 		{"keys", strings.Repeat("a:\n", maxKeys)},
 		{"distinct keys", distinct.String()},
 		{"indentation", deep.String()},
-		{"indentation again and again", strings.Repeat(deep.String(), maxKeys/maxIndent)},
+		{"indentation again and again", strings.Repeat(deep.String(), min(maxKeys/maxIndent, maxSize/deep.Len()))},
 		{"comments", strings.Repeat("#\n", size/2)},
 		{"a long list", "version: 1\nadmins:\n" + strings.Repeat("- 1.2.3.4\n", size/10-2)},
 		{"a long wrong list", "version: 1\nadmins:\n" + strings.Repeat("- x\n", size/4-10)},
 		{"a long list on a line", "version: 1\nadmins: [" + strings.Repeat("1.2.3.4,", size/8-5) + "]"},
 		{"a long wrong list on a line", "version: 1\nadmins: [" + strings.Repeat("x,", size/2-15) + "]"},
+		{"as many people and targets as there may be", fullHouse(t)},
+		{"wrong names, each looked for among thousands", "version: 1\npeople:\n" + numbered("  "+strings.Repeat("p", 50)+"%d: {}\n", maxPeople) + "targets:\n" +
+			numbered("  t%d: {aws: {region: eu-central-1, group: sg-12345678, account: x}, allow: ["+strings.Repeat("p", 50)+"x]}\n", maxTargets)},
+		{"unknown keys inside", "version: 1\npeople:\n  a:\n" + numbered("    fixe%d: 1\n", maxKeys-3)},
+		{"zones that nobody knows", "version: 1\ntargets:\n  a:\n    hours:\n" + numbered("    - daily 08:00-09:00 Asia/X%d\n", maxSpans) +
+			"  b:\n    allow:\n" + numbered("    - {who: a%d, hours: [daily 08:00-09:00 A/B, daily 08:00-09:00 Asia/Tokyo]}\n", maxAllow)},
 		{"colons", "{" + strings.Repeat("a:b", size/3-1)},
 		{"quotes", strings.Repeat("\"", size)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if len(tt.src) > maxSize {
+				t.Fatalf("%d bytes: nothing is measured", len(tt.src))
+			}
 			begun := time.Now()
 			_, _ = Parse("x.yaml", []byte(tt.src))
 			spent := time.Since(begun)
