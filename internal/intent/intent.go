@@ -199,6 +199,9 @@ func (u *Use) Hold() error {
 	return errors.Join(err, u.unlock(u.mutex()))
 }
 
+// Again keeps all others from the entry once more, as Enter did.
+func (u *Use) Again(ctx context.Context) error { return u.enter(ctx) }
+
 // Leave says that this process needs the door no longer. Where last is true no other does:
 // the entry is ours then until Done.
 func (u *Use) Leave(ctx context.Context) (last bool, err error) {

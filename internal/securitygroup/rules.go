@@ -197,6 +197,17 @@ func (c *Cloud) Untag(ctx context.Context, p Place, id string, keys ...string) e
 	return err
 }
 
+// UntagIf removes each of tags where it has just that value, and leaves it alone where
+// somebody else has set another since; those that are not there are no error. No tags: it
+// does nothing.
+func (c *Cloud) UntagIf(ctx context.Context, p Place, id string, tags map[string]string) error {
+	if len(tags) == 0 {
+		return nil // to EC2 it means all
+	}
+	_, err := call(ctx, c, p, id, (*ec2.Client).DeleteTags, &ec2.DeleteTagsInput{Resources: []string{id}, Tags: tagList(tags)})
+	return err
+}
+
 // SetDescription replaces the description of one rule.
 func (c *Cloud) SetDescription(ctx context.Context, p Place, group, rule, text string) error {
 	_, err := call(ctx, c, p, group, (*ec2.Client).UpdateSecurityGroupRuleDescriptionsIngress, &ec2.UpdateSecurityGroupRuleDescriptionsIngressInput{

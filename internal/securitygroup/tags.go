@@ -51,6 +51,12 @@ type Mark struct {
 // Tag is the mark as a tag.
 func (m Mark) Tag() (key, value string) { return tagMark + m.ID, m.Since.UTC().Format(time.RFC3339) }
 
+// Fixed is TagFixed's value.
+type Fixed string
+
+// Tag is the tag.
+func (f Fixed) Tag() (key, value string) { return TagFixed, string(f) }
+
 // Ours is what the tags of a rule of ours say. The zero value: nobody needs it.
 type Ours struct {
 	Fixed  []string // people; none: it is no fixed address'

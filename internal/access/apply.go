@@ -1,0 +1,329 @@
+package access
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"sekisho/internal/securitygroup"
+)
+
+// Done is a change, and what became of it.
+type Done struct {
+	Place securitygroup.Place `json:"place"`
+	Group string              `json:"group,omitempty"` // "": a prefix list
+	Op    Op                  `json:"op"`
+	Text  string              `json:"text"`
+	Error string              `json:"error,omitempty"` // why it was not made
+
+	err error
+}
+
+func (d Done) Err() error { return d.err }
+
+// Applied is what apply did.
+type Applied struct {
+	Done []Done // what was made, and what was not, by its Error
+	Left Plan   // what is still to be done; empty where all went well
+}
+
+// Err says what is left; nil where nothing is.
+func (r Applied) Err() error {
+	for _, d := range r.Done {
+		if d.err != nil {
+			return d.err
+		}
+	}
+	for _, f := range r.Left.Failed {
+		return f.err
+	}
+	if !r.Left.Empty() {
+		return hinted("run it once more; if that does not help, see whether somebody else changes the same groups", "the groups are still not as they shall be")
+	}
+	return nil
+}
+
+// rounds is how often a plan is made anew when others change the same groups.
+const rounds = 8
+
+// Apply brings the groups of doors to what the configuration says, plans again, and ends
+// when there is nothing left to do, or what is left cannot be done. It may run twice at
+// once: what others did meanwhile is seen in the next round.
+func (a *Access) Apply(ctx context.Context, doors []Door, first Plan) Applied {
+	var res Applied
+	plan := first
+	for round := range rounds {
+		done := a.carryOut(ctx, plan)
+		res.Done = append(res.Done, slices.DeleteFunc(done, func(d Done) bool { return d.err != nil && isOvertaken(d.err) })...)
+		failed := slices.ContainsFunc(res.Done, func(d Done) bool { return d.err != nil })
+		// What was just written may not be read yet.
+		if err := pause(ctx, a.settle()<<min(round, 3)/4); err != nil {
+			res.Left = plan
+			return res
+		}
+		plan = a.Plan(ctx, doors, nil)
+		res.Left = plan
+		if failed || plan.Empty() || len(plan.Failed) > 0 {
+			return res
+		}
+	}
+	return res
+}
+
+// isOvertaken reports whether others did the same, or something else, at the same time.
+func isOvertaken(err error) bool {
+	return securitygroup.IsDuplicate(err) || securitygroup.IsNotFound(err) || securitygroup.IsVersionMismatch(err)
+}
+
+// carryOut makes a plan's changes: first the lists, then the groups side by side, last
+// the lists that nobody names any more.
+func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
+	var mu sync.Mutex
+	var all []Done
+	note := func(d Done, err error) {
+		if err != nil {
+			d.err, d.Error = err, err.Error()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, d)
+	}
+	var lists errgroup.Group
+	for _, l := range plan.Lists {
+		if !l.Empty() && !l.Delete {
+			lists.Go(func() error {
+				note(Done{Place: l.Place, Op: opOf(l), Text: l.Text()}, a.carryOutList(ctx, l))
+				return nil
+			})
+		}
+	}
+	_ = lists.Wait()
+	var groups errgroup.Group
+	for _, g := range plan.Groups {
+		groups.Go(func() error {
+			a.carryOutGroup(ctx, g, note)
+			return nil
+		})
+	}
+	_ = groups.Wait()
+	for _, l := range plan.Lists {
+		if l.Delete {
+			err := a.Cloud.DeleteList(ctx, l.Place, l.List.ID)
+			if securitygroup.IsBusy(err) { // a group's rule that names it goes first
+				continue
+			}
+			note(Done{Place: l.Place, Op: Remove, Text: l.Text()}, err)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y Done) int { return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group)) })
+	return all
+}
+
+func opOf(l ListPlan) Op {
+	switch {
+	case l.Delete:
+		return Remove
+	case l.List.ID == "":
+		return Add
+	}
+	return Modify
+}
+
+// carryOutGroup makes one group's changes, in their order. Where the group is full, what
+// is to be removed goes first.
+func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done, error)) {
+	var full []Change
+	for _, c := range g.Changes {
+		if strings.HasPrefix(c.Wanted.Source.PrefixList, "(") {
+			continue // the list is made in this round; the next one knows its id
+		}
+		err := a.carryOutChange(ctx, g, c)
+		if c.Op == Add && securitygroup.IsQuota(err) {
+			full = append(full, c)
+			continue
+		}
+		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
+	}
+	for _, c := range full {
+		err := a.carryOutChange(ctx, g, c)
+		if securitygroup.IsQuota(err) {
+			err = a.full(ctx, g.Place, g.Group.ID, err)
+		}
+		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
+	}
+}
+
+func (a *Access) carryOutChange(ctx context.Context, g GroupPlan, c Change) error {
+	fixed := map[string]string{securitygroup.TagFixed: fixedTag(c.Wanted.People)}
+	ours, _ := c.Rule.Ours()
+	text := describe(c.Wanted.People, ours.Leases)
+	switch c.Op {
+	case Add:
+		tags := securitygroup.ManagedTags()
+		tags[securitygroup.TagFixed] = fixed[securitygroup.TagFixed]
+		_, err := a.Cloud.Authorize(ctx, g.Place, g.Group.ID, []securitygroup.Permission{c.Wanted.Permission}, text, tags)
+		return err
+	case Retag, Adopt:
+		tags := securitygroup.ManagedTags()
+		tags[securitygroup.TagFixed] = fixed[securitygroup.TagFixed]
+		if err := a.Cloud.Tag(ctx, g.Place, c.Rule.ID, tags); err != nil {
+			return err
+		}
+		_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, c.Rule.ID, text) // for people only
+		return nil
+	case Modify:
+		// Whose it is first: a crash between the two leaves a rule that a plan still mends.
+		if err := a.Cloud.Tag(ctx, g.Place, c.Rule.ID, fixed); err != nil {
+			return err
+		}
+		next := c.Rule
+		next.Permission, next.Description = c.Wanted.Permission, text
+		return a.Cloud.Modify(ctx, g.Place, g.Group.ID, []securitygroup.Rule{next})
+	case Remove:
+		return a.removeFixed(ctx, g, c.Rule)
+	}
+	return fmt.Errorf("%s is no change of a rule", c.Op)
+}
+
+// removeFixed takes a rule away that is nobody's fixed address any more: one that leases
+// hold when the last of them has ended.
+func (a *Access) removeFixed(ctx context.Context, g GroupPlan, r securitygroup.Rule) error {
+	ours, _ := r.Ours()
+	now, _ := a.Cloud.Now(g.Place)
+	key := securitygroup.Fixed(r.Tags[securitygroup.TagFixed])
+	if len(ours.Live(now)) > 0 {
+		err := a.untag(ctx, g.Place, r.ID, key)
+		_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, r.ID, describe(nil, ours.Live(now)))
+		return err
+	}
+	// Without the tag it is a rule that nobody needs: whatever befalls us, a reaper takes it.
+	if err := a.untag(ctx, g.Place, r.ID, key); err != nil {
+		return err
+	}
+	r.Tags = without(r.Tags, securitygroup.TagFixed)
+	gone, err := a.end(ctx, g.Place, []securitygroup.Rule{r}, securitygroup.Lease{})
+	if err == nil && len(gone) == 0 {
+		return nil // somebody needs it since
+	}
+	return err
+}
+
+func without(tags map[string]string, key string) map[string]string {
+	res := map[string]string{}
+	for k, v := range tags {
+		if k != key {
+			res[k] = v
+		}
+	}
+	return res
+}
+
+// full tells what fills a group that has no room for another rule.
+func (a *Access) full(ctx context.Context, place securitygroup.Place, group string, cause error) error {
+	var fixed, leases, over, foreign int
+	now, _ := a.Cloud.Now(place)
+	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: []string{group}}, func(rules []securitygroup.Rule) error {
+		for _, r := range rules {
+			ours, is := r.Ours()
+			switch {
+			case !is:
+				foreign++
+			case len(ours.Fixed) > 0:
+				fixed++
+			case needless(r, ours, now) != "":
+				over++
+			default:
+				leases++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	hint := "take rules away that nobody needs, ask AWS for a larger quota, or set `via: prefix_list` for fixed addresses"
+	if over > 0 {
+		hint = "`sekisho reap` makes room: it takes away what has ended"
+	}
+	return &Error{Err: fmt.Errorf("%s in %s is full: of its rules %d are fixed addresses of ours, %d leases, %d leases that have ended, %d not ours: %w", group, place, fixed, leases, over, foreign, cause), Hint: hint}
+}
+
+// Adopt makes foreign rules ours that let in what is wanted anyway; any other is refused,
+// since the next apply would take it away.
+func (a *Access) Adopt(ctx context.Context, plan Plan, ids []string) ([]Done, error) {
+	type found struct {
+		g GroupPlan
+		c Covered
+	}
+	all := map[string]found{}
+	known := map[string]securitygroup.Rule{}
+	for _, g := range plan.Groups {
+		for _, r := range g.Rules {
+			known[r.ID] = r
+		}
+		for _, c := range g.Covered {
+			all[c.By.ID] = found{g, c}
+		}
+	}
+	for _, id := range ids {
+		r, there := known[id]
+		_, is := r.Ours()
+		switch _, wanted := all[id]; {
+		case !there:
+			return nil, hinted("`sekisho plan` lists the rules that can be adopted", "there is no rule %s in a target's group", id)
+		case is:
+			return nil, hinted("there is nothing to do", "%s is ours already", id)
+		case !wanted:
+			return nil, hinted("put that address under `fixed` of its owner, then adopt the rule", "%s lets in %s to %s, which the configuration does not want: apply would take it away", id, r.Source, r.Ports())
+		}
+	}
+	var done []Done
+	var errs []error
+	for _, id := range ids {
+		f := all[id]
+		c := Change{Op: Adopt, Rule: f.c.By, Wanted: f.c.Wanted}
+		err := a.carryOutChange(ctx, f.g, c)
+		d := Done{Place: f.g.Place, Group: f.g.Group.ID, Op: Adopt, Text: c.Text(), err: err}
+		if err != nil {
+			d.Error = err.Error()
+			errs = append(errs, err)
+		}
+		done = append(done, d)
+	}
+	return done, errors.Join(errs...)
+}
+
+// Text is the plan for a list for people, without its sign.
+func (l ListPlan) Text() string {
+	switch {
+	case l.Delete:
+		return fmt.Sprintf("prefix list %s %q", l.List.ID, l.Name)
+	case l.List.ID == "":
+		return fmt.Sprintf("prefix list %q for %d addresses (%s); it costs each of %d groups %d rules of its quota", l.Name, len(l.Add), entries(l.Add), l.Groups, l.Max)
+	}
+	var parts []string
+	if len(l.Add) > 0 {
+		parts = append(parts, "with "+entries(l.Add))
+	}
+	if len(l.Remove) > 0 {
+		parts = append(parts, "without "+entries(l.Remove))
+	}
+	if l.Max > l.List.Max {
+		parts = append(parts, fmt.Sprintf("room for %d instead of %d, which costs each of %d groups as many rules of its quota", l.Max, l.List.Max, l.Groups))
+	}
+	return fmt.Sprintf("prefix list %s %q: %s", l.List.ID, l.Name, strings.Join(parts, "; "))
+}
+
+func entries(es []securitygroup.Entry) string {
+	texts := make([]string, len(es))
+	for i, e := range es {
+		texts[i] = securitygroup.Source{Prefix: e.Prefix}.String()
+	}
+	return list(texts)
+}

@@ -1,0 +1,166 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"sekisho/internal/securitygroup"
+)
+
+// Managed prefix lists: one list holds the fixed addresses of whom a target allows, and
+// every group that names it follows. It costs each of them as many rules of the quota as
+// it may hold entries.
+
+// listKey is which list: those of a place whose targets allow the same people share one.
+type listKey struct {
+	place  securitygroup.Place
+	who    string // as Allow has it, sorted, with spaces
+	family int
+}
+
+// tag is TagList's value.
+func (k listKey) tag() string {
+	return securitygroup.Describe(fmt.Sprintf("%s IPv%d", k.who, k.family))
+}
+
+func (k listKey) name() string { return "sekisho " + k.tag() }
+
+// pending is the id of a list that is not made yet.
+func (k listKey) pending() string { return "(the list " + k.name() + ")" }
+
+func keyOf(door Door, family int) listKey {
+	who := allowed(door)
+	slices.Sort(who)
+	return listKey{door.Place(), strings.Join(slices.Compact(who), " "), family}
+}
+
+// ListPlan is what has to change in one list.
+type ListPlan struct {
+	Place  securitygroup.Place
+	List   securitygroup.PrefixList // what is there; without an ID: it is made
+	Name   string
+	Family int
+	Max    int // entries that it shall hold at most
+	Add    []securitygroup.Entry
+	Remove []securitygroup.Entry
+	Delete bool // nobody wants it any more
+	Groups int  // how many groups name it, or will
+
+	key listKey
+}
+
+// Empty reports whether nothing has to change.
+func (l ListPlan) Empty() bool {
+	return l.List.ID != "" && !l.Delete && len(l.Add)+len(l.Remove) == 0 && l.Max <= l.List.Max
+}
+
+// room is how many entries a list is made to hold for n: in steps, since what it may
+// hold counts, not what it holds.
+func room(n int) int { return max(5, (n+4)/5*5) }
+
+// planLists compares the lists of a place with what door's targets want of them.
+func planLists(place securitygroup.Place, wanted map[listKey]map[netip.Prefix][]string, have []securitygroup.PrefixList, groups map[listKey]int) []ListPlan {
+	var plans []ListPlan
+	byTag := map[string]securitygroup.PrefixList{}
+	for _, l := range have {
+		tag := l.Tags[securitygroup.TagList]
+		// Of two that were made at the same time the first is kept.
+		if first, twice := byTag[tag]; twice && first.ID < l.ID {
+			plans = append(plans, ListPlan{Place: place, List: l, Name: l.Name, Family: l.Family, Delete: true})
+			continue
+		} else if twice {
+			plans = append(plans, ListPlan{Place: place, List: first, Name: first.Name, Family: first.Family, Delete: true})
+		}
+		byTag[tag] = l
+	}
+	keys := slices.SortedFunc(maps.Keys(wanted), func(a, b listKey) int { return strings.Compare(a.tag(), b.tag()) })
+	for _, key := range keys {
+		list := byTag[key.tag()]
+		delete(byTag, key.tag())
+		plan := ListPlan{Place: place, List: list, Name: key.name(), Family: key.family, Groups: groups[key], key: key}
+		there := map[netip.Prefix]string{}
+		for _, e := range list.Entries {
+			there[e.Prefix] = e.Description
+		}
+		for _, p := range slices.SortedFunc(maps.Keys(wanted[key]), netip.Prefix.Compare) {
+			text := securitygroup.Describe(strings.Join(wanted[key][p], " "))
+			if said, ok := there[p]; !ok || said != text {
+				plan.Add = append(plan.Add, securitygroup.Entry{Prefix: p, Description: text}) // an entry that is there gets the new description
+			}
+			delete(there, p)
+		}
+		for _, p := range slices.SortedFunc(maps.Keys(there), netip.Prefix.Compare) {
+			plan.Remove = append(plan.Remove, securitygroup.Entry{Prefix: p, Description: there[p]})
+		}
+		plan.Max = max(list.Max, room(len(wanted[key])))
+		plans = append(plans, plan)
+	}
+	for _, tag := range slices.Sorted(maps.Keys(byTag)) {
+		l := byTag[tag]
+		plans = append(plans, ListPlan{Place: place, List: l, Name: l.Name, Family: l.Family, Delete: true})
+	}
+	return plans
+}
+
+// split parts prefixes by family.
+func split(people map[netip.Prefix][]string) map[int]map[netip.Prefix][]string {
+	res := map[int]map[netip.Prefix][]string{}
+	for p, names := range people {
+		family := 6
+		if p.Addr().Is4() {
+			family = 4
+		}
+		if res[family] == nil {
+			res[family] = map[netip.Prefix][]string{}
+		}
+		res[family][p] = names
+	}
+	return res
+}
+
+// wantedLists are the rules for door that name lists: of each family that anybody has an
+// address of.
+func wantedLists(door Door, people map[netip.Prefix][]string, ids map[listKey]string) []Wanted {
+	var wanted []Wanted
+	for _, family := range []int{4, 6} {
+		if len(split(people)[family]) == 0 {
+			continue
+		}
+		key := keyOf(door, family)
+		id := ids[key]
+		if id == "" {
+			id = key.pending()
+		}
+		who := allowed(door)
+		slices.Sort(who)
+		wanted = append(wanted, Wanted{securitygroup.TCP(door.Port, securitygroup.Source{PrefixList: id}), slices.Compact(who)})
+	}
+	return wanted
+}
+
+// carryOutList brings one list into its planned state, but for a deletion.
+func (a *Access) carryOutList(ctx context.Context, l ListPlan) error {
+	switch {
+	case l.Delete || l.Empty():
+		return nil
+	case l.List.ID == "":
+		tags := securitygroup.ManagedTags()
+		tags[securitygroup.TagList] = l.key.tag()
+		_, err := a.Cloud.CreateList(ctx, l.Place, securitygroup.PrefixList{Name: l.Name, Family: l.Family, Max: l.Max, Tags: tags, Entries: l.Add}, "")
+		return err
+	}
+	if l.Max > l.List.Max {
+		if err := a.Cloud.ResizeList(ctx, l.Place, l.List.ID, l.Max); err != nil {
+			return err
+		}
+	}
+	if len(l.Add)+len(l.Remove) == 0 {
+		return nil
+	}
+	_, err := a.Cloud.ModifyList(ctx, l.Place, l.List.ID, l.List.Version, l.Add, l.Remove)
+	return err
+}

@@ -1,0 +1,359 @@
+package access
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sekisho/internal/config"
+	"sekisho/internal/intent"
+	"sekisho/internal/ownaddr"
+	"sekisho/internal/relay"
+	"sekisho/internal/securitygroup"
+)
+
+// A passage is one connection through a door: opened, dialled while it opens, and shut
+// behind it. All processes of a user on a machine that go through the same door share one
+// lease; the last of them shuts it. The lease is short, and renewed while it is needed, so
+// that nothing of ours has to live for the door to shut.
+
+const (
+	leaseTime = 2 * time.Minute  // of a passage's lease
+	margin    = 30 * time.Second // of its time that nobody relies on any more
+	linger    = 2 * time.Second  // how long a door that was used stays open for the next: ssh often comes in numbers
+	dialTime  = 25 * time.Second // for the host to answer once the door is open
+	stale     = 4 * time.Second  // for a host to answer where others said that the door is open
+	shutTime  = 30 * time.Second // to shut a door behind us
+)
+
+// Passage says who goes where. All fields are needed but those that say otherwise.
+type Passage struct {
+	Access  *Access
+	Door    Door
+	Person  string
+	Host    string // what to connect to; a name or an address
+	Machine string // names this machine and user among the person's others: letters and digits
+	Book    *intent.Book
+	Own     *ownaddr.Finder
+	IP      netip.Addr // our own address, given by hand; the zero value: it is found out
+	Log     *slog.Logger
+
+	LeaseTime, Linger time.Duration // 0: leaseTime, linger
+}
+
+// Way is a passage that is connected.
+type Way struct {
+	Conn *net.TCPConn
+	Own  netip.Prefix // what was opened
+	By   []string     // who said that it is our address
+
+	p       *Passage
+	use     *intent.Use
+	until   time.Time     // when the policy wants it shut
+	opening chan struct{} // closed when nothing of ours is about to open it any more
+	foreign atomic.Bool   // it is open by a rule that is not ours
+}
+
+// NoAnswer is that nothing answers behind an open door.
+type NoAnswer struct {
+	Door Door
+	Own  netip.Prefix
+	By   []string
+	// Asked: others were asked for our address, and may not know it.
+	Asked bool
+	*relay.DialError
+}
+
+func (e *NoAnswer) Error() string {
+	own := e.Own.Addr().String()
+	if len(e.By) > 0 {
+		own += fmt.Sprintf(" (by %s)", list(e.By))
+	}
+	return fmt.Sprintf("%s lets in %s, but nothing answers there: %v", e.Door.Name, own, e.DialError)
+}
+
+func (e *NoAnswer) Unwrap() error { return e.DialError }
+
+// Hint says what to look at.
+func (e *NoAnswer) Hint() string {
+	return fmt.Sprintf("see that the machine runs and is in group %s, that its own firewall and the network's ACL let you in, and that you leave by that address "+
+		"(a VPN, a proxy or a second line may differ): `--ip ADDR` names another", e.Door.AWS.Group)
+}
+
+// Connect opens the door and connects. The door stays open until the way is left.
+func (p *Passage) Connect(ctx context.Context) (*Way, error) {
+	now := time.Now()
+	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now, For: min(p.leaseTime(), p.longest())})
+	if err == nil {
+		err = d.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := ownaddr.Resolve(ctx, p.Host)
+	if err != nil {
+		return nil, &Error{err, "see `host` of target " + p.Door.Name + " in the configuration"}
+	}
+	way, reused, err := p.connect(ctx, addrs, d, false)
+	silent, is := errors.AsType[*NoAnswer](err)
+	if reused && is && ctx.Err() == nil { // somebody shut it meanwhile
+		way, _, err = p.connect(ctx, addrs, d, true)
+		silent, is = errors.AsType[*NoAnswer](err)
+	}
+	if is && silent.Asked {
+		_ = p.Own.Forget() // it may be another by now
+	}
+	return way, err
+}
+
+// connect is Connect by one address of ours. reused says that others had opened the door;
+// with anew set it is opened whatever they did.
+func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, anew bool) (_ *Way, reused bool, err error) {
+	own, by, to, err := p.own(ctx, addrs)
+	if err != nil {
+		return nil, false, err
+	}
+	w := &Way{Own: p.Door.Prefix(own), By: by, p: p, until: d.Latest, opening: make(chan struct{})}
+	if w.use, err = p.Book.Enter(ctx, intent.Key{Target: p.Door.Name, Person: p.Person, Prefix: w.Own}); err != nil {
+		return nil, false, err
+	}
+	e, there := w.use.Entry()
+	now := time.Now()
+	if reused = there && e.Usable(now) && !anew; reused {
+		close(w.opening)
+		if err := w.use.Hold(); err != nil {
+			w.use.Done()
+			return nil, true, err
+		}
+		dialling, cancel := context.WithTimeout(ctx, stale)
+		defer cancel()
+		w.Conn, err = relay.Dial(dialling, to, relay.DialOptions{})
+	} else {
+		// Never sooner than what was there under the lease's id: that is how who ends it knows.
+		until := later(d.Until, e.Until.Add(time.Second))
+		w.Conn, err = w.open(ctx, intent.Entry{Lease: p.Person + "-" + p.Machine, State: intent.Asked, From: now, Until: until}, to)
+	}
+	if err == nil {
+		return w, reused, nil
+	}
+	if no, is := errors.AsType[*relay.DialError](err); is && ctx.Err() == nil {
+		err = &NoAnswer{p.Door, w.Own, by, !p.IP.IsValid(), no}
+	}
+	return nil, reused, errors.Join(err, w.Leave(ctx))
+}
+
+// open opens the door until e.Until while it dials already. It returns when that
+// connects: whether the door stays open may be looked at for a moment longer.
+func (w *Way) open(ctx context.Context, e intent.Entry, to []netip.AddrPort) (*net.TCPConn, error) {
+	if err := w.use.Write(e); err != nil {
+		close(w.opening)
+		return nil, err
+	}
+	dialling, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	opened := make(chan struct{}, 1)
+	ready := func() {
+		time.AfterFunc(dialTime, func() { cancel(context.DeadlineExceeded) })
+		select {
+		case opened <- struct{}{}:
+		default:
+		}
+	}
+	failed := make(chan error, 1)
+	go func() {
+		defer close(w.opening)
+		// What was asked for is seen through, for it has to be ended then.
+		ctx, done := context.WithTimeout(context.WithoutCancel(ctx), shutTime)
+		defer done()
+		if err := w.ask(ctx, e, ready); err != nil {
+			failed <- err
+			cancel(err)
+		}
+	}()
+	conn, err := relay.Dial(dialling, to, relay.DialOptions{Now: opened})
+	select {
+	case why := <-failed:
+		if err != nil {
+			return nil, why
+		}
+		w.p.Log.Warn("the door was open already, but could not be opened by us", "target", w.p.Door.Name, "error", why)
+	default:
+	}
+	return conn, err
+}
+
+// ask opens the door, and writes down what came of it.
+func (w *Way) ask(ctx context.Context, e intent.Entry, ready func()) error {
+	length := e.Until.Sub(e.From)
+	o, err := w.p.Access.Open(ctx, w.p.Door, w.Own, e.Lease, w.p.Person, length, ready)
+	if err != nil {
+		return errors.Join(err, w.use.Hold()) // it may be open all the same: the entry stays as asked for
+	}
+	w.foreign.Store(o.Foreign)
+	e.Rule, e.State, e.Until = o.Rule.ID, intent.Open, o.Lease.Until
+	if !o.Foreign { // else it is not ours to rely on
+		e.Fresh = e.From.Add(length - min(margin, length/4))
+	}
+	return errors.Join(w.use.Write(e), w.use.Hold())
+}
+
+// own is our address as the target sees it, who said so, and where to connect then: the
+// addresses of the first family of addrs in which we have one.
+func (p *Passage) own(ctx context.Context, addrs []netip.Addr) (own netip.Addr, by []string, to []netip.AddrPort, err error) {
+	var errs []error
+	for _, family := range families(addrs, p.IP) {
+		to = nil
+		for _, a := range addrs {
+			if ownaddr.FamilyOf(a) == family {
+				to = append(to, netip.AddrPortFrom(a, p.Door.Port))
+			}
+		}
+		if len(to) == 0 {
+			return own, nil, nil, hinted("give one of the family that the host has", "%s has no %s address, and %s is one", p.Host, family, p.IP)
+		}
+		if p.IP.IsValid() {
+			return p.IP, []string{"--ip"}, to, nil
+		}
+		answer, err := p.Own.Find(ctx, family, to[0].Addr())
+		if err == nil {
+			return answer.Addr, answer.By, to, nil
+		}
+		errs = append(errs, err)
+	}
+	return own, nil, nil, &Error{errors.Join(errs...), "give the address that you are seen by: --ip ADDR"}
+}
+
+// families are those of addrs, in their order; the one of ip alone where that is given.
+func families(addrs []netip.Addr, ip netip.Addr) []ownaddr.Family {
+	if ip.IsValid() {
+		return []ownaddr.Family{ownaddr.FamilyOf(ip)}
+	}
+	var res []ownaddr.Family
+	for _, a := range addrs {
+		if f := ownaddr.FamilyOf(a); !slices.Contains(res, f) {
+			res = append(res, f)
+		}
+	}
+	return res
+}
+
+// longest is the longest that one request may ask for.
+func (p *Passage) longest() time.Duration {
+	longest := p.Door.AtMost
+	for _, e := range p.Door.Allow {
+		if e.AtMost > 0 {
+			longest = min(longest, e.AtMost)
+		}
+	}
+	return longest
+}
+
+func (p *Passage) leaseTime() time.Duration { return cmp.Or(p.LeaseTime, leaseTime) }
+func (p *Passage) linger() time.Duration    { return cmp.Or(p.Linger, linger) }
+
+// Keep holds the door open until ctx ends, or the policy wants it shut.
+func (w *Way) Keep(ctx context.Context) {
+	for pause(ctx, w.p.leaseTime()/2) == nil {
+		length := min(w.p.leaseTime(), time.Until(w.until))
+		if length <= 0 {
+			return
+		}
+		if err := w.renew(ctx, length); err != nil && ctx.Err() == nil {
+			w.p.Log.Warn("the door could not be kept open; it is tried again", "target", w.p.Door.Name, "error", err)
+		}
+	}
+}
+
+func (w *Way) renew(ctx context.Context, length time.Duration) error {
+	<-w.opening
+	if w.foreign.Load() {
+		return nil
+	}
+	if err := w.use.Again(ctx); err != nil {
+		return err
+	}
+	e, ok := w.use.Entry()
+	var err error
+	if now := time.Now(); ok && e.State == intent.Open && e.Fresh.Sub(now) < length/2 {
+		var o Opened
+		if o, err = w.p.Access.Renew(ctx, w.p.Door, w.p.opened(e), length); err == nil {
+			e.Rule, e.Until, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length-min(margin, length/4))
+			err = w.use.Write(e)
+		}
+	}
+	return errors.Join(err, w.use.Hold())
+}
+
+// opened is what an entry is of a rule.
+func (p *Passage) opened(e intent.Entry) Opened {
+	l := securitygroup.Lease{ID: e.Lease, Person: e.Person, Until: e.Until}
+	key, value := l.Tag()
+	tags := securitygroup.ManagedTags()
+	tags[key] = value
+	return Opened{Lease: l, Rule: securitygroup.Rule{
+		ID: e.Rule, Group: p.Door.AWS.Group, Tags: tags,
+		Permission: securitygroup.TCP(p.Door.Port, securitygroup.Source{Prefix: e.Prefix}),
+	}}
+}
+
+// Linger waits for as long as a door that was used stays open for the next, or until ctx
+// ends.
+func (w *Way) Linger(ctx context.Context) { _ = pause(ctx, w.p.linger()) }
+
+// Leave shuts the door, unless others still need it. It takes its time also when ctx has
+// ended: what ended us is why it has to be shut.
+func (w *Way) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutTime)
+	defer cancel()
+	<-w.opening
+	defer func() { w.use.Done() }()
+	last, err := w.use.Leave(ctx)
+	if err != nil || !last || w.foreign.Load() {
+		return err
+	}
+	e, ok := w.use.Entry()
+	if !ok {
+		return nil
+	}
+	e.State = intent.Ending
+	if err := errors.Join(w.use.Write(e), w.use.Done()); err != nil { // who comes now opens it anew
+		return err
+	}
+	if err := w.p.Access.Release(ctx, w.p.Door, w.p.opened(e)); err != nil {
+		return fmt.Errorf("shut %s: %w", w.p.Door.Name, err)
+	}
+	if w.use, err = w.p.Book.Enter(ctx, e.Key); err != nil {
+		return err
+	}
+	if now, ok := w.use.Entry(); ok && now.State == intent.Ending && now.Until.Equal(e.Until) {
+		return w.use.Forget()
+	}
+	return nil
+}
+
+// Shut leaves a door in the place of a process that handed its connection over and has
+// ended.
+func (p *Passage) Shut(ctx context.Context, prefix netip.Prefix) error {
+	w := &Way{p: p, Own: prefix, opening: make(chan struct{})}
+	close(w.opening)
+	var err error
+	if w.use, err = p.Book.Enter(ctx, intent.Key{Target: p.Door.Name, Person: p.Person, Prefix: prefix}); err != nil {
+		return err
+	}
+	if err := w.use.Hold(); err != nil {
+		w.use.Done()
+		return err
+	}
+	w.Linger(ctx)
+	return w.Leave(ctx)
+}
+
+// HandsOver reports whether a door may be left by another process than went through it.
+func (d Door) HandsOver() bool { return d.Close == config.CloseAfterConnect }

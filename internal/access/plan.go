@@ -1,0 +1,252 @@
+package access
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sekisho/internal/config"
+	"sekisho/internal/securitygroup"
+)
+
+// Plan is what has to change in the groups of all targets, and what was seen there.
+type Plan struct {
+	Groups   []GroupPlan // by place and group, those without changes too
+	Lists    []ListPlan
+	Findings []Finding // worst first
+	Failed   []Failure // places that could not be looked at: nothing is known of their groups
+}
+
+// Empty reports whether nothing has to change, as far as was seen.
+func (p Plan) Empty() bool {
+	return !slices.ContainsFunc(p.Groups, func(g GroupPlan) bool { return len(g.Changes) > 0 }) &&
+		!slices.ContainsFunc(p.Lists, func(l ListPlan) bool { return !l.Empty() })
+}
+
+// Plan reads the groups of doors and compares them with the configuration. seen, unless
+// nil, is called after each place, from several goroutines at once.
+func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup.Place)) Plan {
+	byPlace := map[securitygroup.Place][]Door{}
+	for _, d := range doors {
+		byPlace[d.Place()] = append(byPlace[d.Place()], d)
+	}
+	var mu sync.Mutex
+	var plan Plan
+	var group errgroup.Group
+	for place, doors := range byPlace {
+		group.Go(func() error {
+			p, err := a.planPlace(ctx, place, doors)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				plan.Failed = append(plan.Failed, failure(place, err))
+			}
+			plan.Groups = append(plan.Groups, p.Groups...)
+			plan.Lists = append(plan.Lists, p.Lists...)
+			plan.Findings = append(plan.Findings, p.Findings...)
+			if seen != nil {
+				seen(place)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // what went wrong is told by place
+	slices.SortFunc(plan.Groups, func(x, y GroupPlan) int {
+		return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group.ID, y.Group.ID))
+	})
+	slices.SortStableFunc(plan.Lists, func(x, y ListPlan) int { return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Name, y.Name)) })
+	SortFindings(plan.Findings)
+	slices.SortFunc(plan.Failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
+	return plan
+}
+
+// SortFindings puts the worst first.
+func SortFindings(fs []Finding) {
+	rank := func(s Severity) int { return slices.Index([]Severity{Critical, High, Medium, Low, Info}, s) }
+	slices.SortStableFunc(fs, func(x, y Finding) int {
+		return cmp.Or(cmp.Compare(rank(x.Severity), rank(y.Severity)), x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group), strings.Compare(x.Rule, y.Rule))
+	})
+}
+
+// seen is what was read of a place.
+type seenPlace struct {
+	groups map[string]securitygroup.Group
+	rules  map[string][]securitygroup.Rule // by group
+	lists  []securitygroup.PrefixList      // ours, with their entries
+	sizes  map[string]securitygroup.PrefixList
+	now    time.Time
+}
+
+func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors []Door) (Plan, error) {
+	seen, err := a.look(ctx, place, doors)
+	if err != nil {
+		return Plan{}, err
+	}
+	var plan Plan
+	byGroup := map[string][]Door{}
+	listed := map[listKey]map[netip.Prefix][]string{}
+	naming := map[listKey]map[string]bool{}
+	for _, d := range doors {
+		if _, there := seen.groups[d.AWS.Group]; !there {
+			err := hinted("see its `group`, `region` and `account` in the configuration, and `aws ec2 describe-security-groups --region "+place.Region+"`",
+				"%s: there is no security group %s in %s", d.Name, d.AWS.Group, place)
+			plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: err.(*Error).Hint, err: err})
+			continue
+		}
+		byGroup[d.AWS.Group] = append(byGroup[d.AWS.Group], d)
+		if d.AWS.Via == config.ViaPrefixList {
+			for family, people := range split(a.fixedOf(d)) {
+				key := keyOf(d, family)
+				listed[key] = people
+				if naming[key] == nil {
+					naming[key] = map[string]bool{}
+				}
+				naming[key][d.AWS.Group] = true
+			}
+		}
+	}
+	counts := map[listKey]int{}
+	for key, groups := range naming {
+		counts[key] = len(groups)
+	}
+	plan.Lists = planLists(place, listed, seen.lists, counts)
+	ids := map[listKey]string{}
+	for _, l := range plan.Lists {
+		if !l.Delete {
+			ids[l.key] = l.List.ID
+			seen.sizes[cmp.Or(l.List.ID, l.key.pending())] = securitygroup.PrefixList{Family: l.Family, Max: l.Max}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(byGroup)) {
+		var wanted []Wanted
+		g := GroupPlan{Place: place, Group: seen.groups[id], Rules: seen.rules[id]}
+		for _, d := range byGroup[id] {
+			g.Targets = append(g.Targets, d.Name)
+			wanted = append(wanted, a.wantedRules(d, ids)...)
+		}
+		g.Changes, g.Covered = planGroup(merge(wanted), g.Rules)
+		g.Used = used(g.Rules, g.Changes, seen.sizes)
+		plan.Findings = append(plan.Findings, a.findings(g, byGroup[id], seen.now)...)
+		plan.Groups = append(plan.Groups, g)
+	}
+	return plan, nil
+}
+
+// look reads what a plan needs of a place.
+func (a *Access) look(ctx context.Context, place securitygroup.Place, doors []Door) (seenPlace, error) {
+	s := seenPlace{groups: map[string]securitygroup.Group{}, rules: map[string][]securitygroup.Rule{}, sizes: map[string]securitygroup.PrefixList{}}
+	var ids []string
+	for _, d := range doors {
+		ids = append(ids, d.AWS.Group)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	var group errgroup.Group
+	group.Go(func() error {
+		groups, err := a.Cloud.Groups(ctx, place, ids)
+		for _, g := range groups {
+			s.groups[g.ID] = g
+		}
+		return err
+	})
+	named := map[string]bool{}
+	group.Go(func() error {
+		return a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: ids}, func(rules []securitygroup.Rule) error {
+			for _, r := range rules {
+				s.rules[r.Group] = append(s.rules[r.Group], r)
+				if r.Source.PrefixList != "" {
+					named[r.Source.PrefixList] = true
+				}
+			}
+			return nil
+		})
+	})
+	group.Go(func() (err error) {
+		s.lists, err = a.Cloud.Lists(ctx, place, securitygroup.ListQuery{Tags: securitygroup.ManagedTags()}, true)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return s, err
+	}
+	for _, l := range s.lists {
+		s.sizes[l.ID] = l
+		delete(named, l.ID)
+	}
+	if len(named) > 0 {
+		lists, err := a.Cloud.Lists(ctx, place, securitygroup.ListQuery{IDs: slices.Sorted(maps.Keys(named))}, false)
+		if err != nil && !securitygroup.IsNotFound(err) {
+			return s, err
+		}
+		for _, l := range lists {
+			s.sizes[l.ID] = l
+		}
+	}
+	for _, rules := range s.rules {
+		slices.SortFunc(rules, func(x, y securitygroup.Rule) int { return strings.Compare(x.ID, y.ID) })
+	}
+	s.now, _ = a.Cloud.Now(place)
+	return s, nil
+}
+
+// Refusal is somebody whom a plan would lock out of a target.
+type Refusal struct {
+	Target string     `json:"target"`
+	Addr   netip.Addr `json:"addr"`
+	Rule   string     `json:"rule"` // that lets them in today
+}
+
+func (r Refusal) String() string {
+	return fmt.Sprintf("%s would be locked out of %s: only rule %s lets it in", r.Addr, r.Target, r.Rule)
+}
+
+// LocksOut says from which of addrs somebody gets to a target now, and would not after
+// the plan.
+func (a *Access) LocksOut(p Plan, addrs []netip.Addr) []Refusal {
+	var res []Refusal
+	for _, g := range p.Groups {
+		for _, name := range g.Targets {
+			port := a.Config.Targets[name].Port
+			for _, addr := range addrs {
+				before := lettingIn(g.Rules, addr, port)
+				if len(before) > 0 && !staysOpen(g.Changes, before, addr, port) {
+					res = append(res, Refusal{name, addr, before[0].ID})
+				}
+			}
+		}
+	}
+	return res
+}
+
+// lettingIn are the rules by whose own prefix addr gets to a port.
+func lettingIn(rules []securitygroup.Rule, addr netip.Addr, port uint16) []securitygroup.Rule {
+	var res []securitygroup.Rule
+	for _, r := range rules {
+		if r.Opens(port) && r.Source.Prefix.IsValid() && r.Source.Prefix.Contains(addr) {
+			res = append(res, r)
+		}
+	}
+	return res
+}
+
+// staysOpen reports whether a rule of before stays, or one that is made lets addr in.
+func staysOpen(changes []Change, before []securitygroup.Rule, addr netip.Addr, port uint16) bool {
+	gone := map[string]bool{}
+	for _, c := range changes {
+		switch c.Op {
+		case Remove, Modify:
+			gone[c.Rule.ID] = true
+		}
+		if w := c.Wanted; (c.Op == Add || c.Op == Modify) && w.Opens(port) && (w.Source.PrefixList != "" || w.Source.Prefix.IsValid() && w.Source.Prefix.Contains(addr)) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(before, func(r securitygroup.Rule) bool { return !gone[r.ID] })
+}
