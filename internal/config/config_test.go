@@ -403,7 +403,8 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "version: 1\nadmins: [1.2.3.4\nguard: {}\n", []string{"3:1 is not valid YAML: ',' or ']' must be specified | look for a missing quote, bracket, colon or space at this place or just before it"}},
 		{"nested too deep", "version: 1\nadmins: " + strings.Repeat("[", 17), []string{"2:25 is nested too deep"}},
 		{"dashes too deep", "version: 1\nadmins:\n" + strings.Repeat("- ", 17), []string{"3:33 is nested too deep"}},
-		{"too many keys", "version: 1\n" + strings.Repeat("a: 1\n", 25_001), []string{"25001:2 has too many keys | is this the right file?"}},
+		{"too many keys", "version: 1\n" + strings.Repeat("a: 1\n", 5001), []string{"5001:2 has too many keys | is this the right file?"}},
+		{"too many keys, on many levels", "version: 1\n" + strings.Repeat("a:\n  b: 1\n  c: 1\n  d: 1\n  e: 1\n  f: 1\n", 4200), []string{"25001:4 has too many keys | is this the right file?"}},
 		{"too large", strings.Repeat("#", 1<<20+1), []string{"0:0 is larger than 1048576 bytes | a configuration has a few kilobytes; is this the right file?"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

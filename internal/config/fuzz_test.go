@@ -228,14 +228,16 @@ func TestCost(t *testing.T) {
 	for i := range maxIndent {
 		deep.WriteString(strings.Repeat(" ", i) + "a:\n")
 	}
-	for i := range maxKeys {
+	for i := range maxLevel {
 		distinct.WriteString("k" + strconv.Itoa(i) + ": 1\n")
 	}
 	for _, tt := range []struct{ name, src string }{
 		{"brackets", strings.Repeat("[", size)},
 		{"dashes", strings.Repeat("- ", size/2)},
-		{"keys", strings.Repeat("a:\n", maxKeys)},
+		{"keys", strings.Repeat("a:\n", maxLevel)},
 		{"distinct keys", distinct.String()},
+		{"keys on two levels", numbered("k%d:\n  a:\n  b:\n  c:\n  d:\n", maxKeys/5)},
+		{"keys on few levels", numbered("k%d:\n"+strings.Repeat("  x:\n", maxLevel-1), maxKeys/maxLevel)},
 		{"indentation", deep.String()},
 		{"indentation again and again", strings.Repeat(deep.String(), min(maxKeys/maxIndent, maxSize/deep.Len()))},
 		{"comments", strings.Repeat("#\n", size/2)},
@@ -246,7 +248,7 @@ func TestCost(t *testing.T) {
 		{"as many people and targets as there may be", fullHouse(t)},
 		{"wrong names, each looked for among thousands", "version: 1\npeople:\n" + numbered("  "+strings.Repeat("p", 50)+"%d: {}\n", maxPeople) + "targets:\n" +
 			numbered("  t%d: {aws: {region: eu-central-1, group: sg-12345678, account: x}, allow: ["+strings.Repeat("p", 50)+"x]}\n", maxTargets)},
-		{"unknown keys inside", "version: 1\npeople:\n  a:\n" + numbered("    fixe%d: 1\n", maxKeys-3)},
+		{"unknown keys inside", "version: 1\npeople:\n  a:\n" + numbered("    fixe%d: 1\n", maxLevel)},
 		{"zones that nobody knows", "version: 1\ntargets:\n  a:\n    hours:\n" + numbered("    - daily 08:00-09:00 Asia/X%d\n", maxSpans) +
 			"  b:\n    allow:\n" + numbered("    - {who: a%d, hours: [daily 08:00-09:00 A/B, daily 08:00-09:00 Asia/Tokyo]}\n", maxAllow)},
 		{"colons", "{" + strings.Repeat("a:b", size/3-1)},

@@ -20,14 +20,16 @@ import (
 // (anchors, aliases, merge keys, tags, directives) is refused by name.
 
 // Bounds of a file. The YAML parser needs time and memory that grow with the
-// square of depth and of the number of keys, so it never sees more than this. 25,000
-// keys hold a thousand people and a thousand targets with all of theirs; on one level
-// they cost goccy/go-yaml v1.19.2 1.4 s and 2.5 GB of garbage, and 0.2 s as people.
+// square of depth and of the number of keys on one level, so it never sees more than
+// this. 25,000 keys hold a thousand people and a thousand targets with all of theirs,
+// which takes goccy/go-yaml v1.19.2 0.2 s; all of them on one level would take it 1.4 s
+// and 2.5 GB of garbage.
 const (
 	maxSize   = 1 << 20
 	maxDepth  = 16     // brackets within brackets; dashes on one line
 	maxIndent = 200    // columns
 	maxKeys   = 25_000 // in the whole file
+	maxLevel  = 5000   // in one column, under one key
 )
 
 // place is a position in the file, both 1-based, columns in characters.
@@ -150,6 +152,8 @@ func checkLine(m *mistakes, number int, line []byte) {
 // would cost it too much.
 func checkTokens(m *mistakes, tokens token.Tokens) {
 	var line, dashes, depth, keys int
+	var levels levels
+	var before *token.Token
 	begun := false // content or a document header was seen
 	for _, t := range tokens {
 		at := placeOf(t)
@@ -188,16 +192,34 @@ func checkTokens(m *mistakes, tokens token.Tokens) {
 				return
 			}
 		case token.MappingValueType:
-			if keys++; keys > maxKeys {
+			keys++
+			if before != nil && levels.add(placeOf(before).column) > maxLevel || keys > maxKeys {
 				refuse("has too many keys", "is this the right file?")
 				return
 			}
 		}
+		before = t
 		begun = begun || t.Type != token.CommentType
 		if len(m.found) > maxErrors {
 			return
 		}
 	}
+}
+
+// levels counts keys by the column that they begin in: the innermost is the last.
+type levels []struct{ column, keys int }
+
+// add counts a key, and returns how many there are on its level.
+func (l *levels) add(column int) int {
+	for n := len(*l); n > 0 && (*l)[n-1].column > column; n-- {
+		*l = (*l)[:n-1]
+	}
+	if n := len(*l); n == 0 || (*l)[n-1].column < column {
+		*l = append(*l, struct{ column, keys int }{column: column})
+	}
+	last := &(*l)[len(*l)-1]
+	last.keys++
+	return last.keys
 }
 
 // mendColons puts scalars together that the lexer cut: inside braces it takes

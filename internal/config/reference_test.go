@@ -128,7 +128,7 @@ file with its defaults.
 - **Addresses of people** (` + "`fixed`, `former`" + `): at most a /24, IPv6 a /48; private ones too; not loopback, link-local, multicast or
   unspecified ones. A wider network belongs into the security group by hand: rules that are not sekisho's stay as they are.
 - **Account numbers** in quotes: ` + "`id: \"012345678901\"`" + `. A number would lose its leading zeros.
-- **YAML** is taken plain: one document in UTF-8, at most 1 MiB and 25,000 keys. Anchors, aliases, merge keys, tags and directives are
+- **YAML** is taken plain: one document in UTF-8, at most 1 MiB and 25,000 keys, 5,000 on one level. Anchors, aliases, merge keys, tags and directives are
   refused by name; a key that is there twice, or that nobody knows, is a mistake.
 
 ## People and targets
@@ -168,8 +168,7 @@ On one line each, and with nothing but what must be there:
 - ` + "`log.files` if and only if `log.source: files`; `log.forgeable` not with `log.source: journald`" + `.
 - ` + "`targets.NAME.aws.account`" + ` is one of ` + "`aws.accounts`" + `. It may be left out where there are none (then it is the one of the environment's
   credentials) or one (then that); where there are several, it must be there.
-- ` + "`targets.NAME.allow`" + ` is there, and names people, or groups that somebody is in. ` + "`hours`, and limits in `allow`, only with\n  `exposure: on_request`" + `:
-  fixed addresses are let in at all hours.
+- ` + "`targets.NAME.allow`" + ` is there, and names people, or groups that somebody is in. ` + "`hours`, and limits in `allow`, only\n  with `exposure: on_request`" + `: fixed addresses are let in at all hours.
 - No two targets have the same account, region, group and port, and no two the same host and port.
 - ` + "`aws.accounts.NAME.role`" + ` is a role of the account ` + "`id`, where both are there; `external_id` only with `role`" + `.
 - One key is one person's. Two people may share a fixed address. ` + "`people.NAME.former`" + ` is not within anybody's ` + "`fixed`" + `.
