@@ -25,6 +25,7 @@ LAB_ARGS      ?=
 BENCH_ARGS    ?=
 KERNELS       ?= bullseye bookworm trixie
 SYSTEMS       ?= bookworm trixie noble
+AWS_PACKAGES  ?= ./internal/securitygroup/... ./internal/access/...
 
 DESTDIR ?=
 PREFIX  ?= /usr/local
@@ -33,7 +34,7 @@ ETCDIR  := /etc/sekisho
 UNITDIR := $(PREFIX)/lib/systemd/system
 SHARE   := $(PREFIX)/share
 
-.PHONY: help deps bench-deps kernel-deps systemd-deps build test test-kernels test-systemd lint bench lab install uninstall fuzz clean go
+.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build test test-kernels test-systemd test-moto test-aws lint bench lab install uninstall fuzz clean go
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +53,9 @@ kernel-deps: ## install qemu, for test-kernels
 
 systemd-deps: ## install mmdebstrap, for test-systemd
 	@.ci/deps systemd
+
+moto-deps: ## install mmdebstrap, for test-moto
+	@.ci/deps moto
 
 build: go ## build bin/sekisho, static
 	@mkdir -p bin
@@ -79,6 +83,17 @@ test-kernels: go ## run the kernel's tests in Linux 5.10, 6.1 and 6.12, emulated
 test-systemd: go ## run the tests under systemd, in whole systems of Debian and Ubuntu (root; docs/systemd.md)
 	@if [ "$$(id -u)" = 0 ]; then .ci/deps systemd; fi
 	@rc=0; GO=$(GO) .ci/systemd $(SYSTEMS) || rc=$$?; $(KEEP_OWNER); exit $$rc
+
+test-moto: go ## run what speaks to EC2 against moto, in a root of Debian sid (root)
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps moto; fi
+	@rc=0; GO=$(GO) .ci/moto || rc=$$?; $(KEEP_OWNER); exit $$rc
+
+test-aws: go ## run what speaks to EC2 against your AWS account, in security groups that it makes and removes
+	@if [ -z "$${AWS_ACCESS_KEY_ID:-}$${AWS_PROFILE:-}" ] || [ -z "$${AWS_REGION:-$${AWS_DEFAULT_REGION:-}}" ]; then \
+		echo "test-aws needs an AWS account: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION; SEKISHO_TEST_EC2_VPC names a VPC other than the default one" >&2; exit 2; \
+	fi; \
+	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
+	SEKISHO_TEST_EC2_KIND=aws $(GO) test -count=1 -timeout 60m -json $(AWS_PACKAGES) | bin/leftout
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \

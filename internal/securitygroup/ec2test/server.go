@@ -45,6 +45,7 @@ type Options struct {
 type Server struct {
 	url      string
 	http     *http.Server
+	listener net.Listener
 	prefix   uint64 // of ids: no two servers make the same
 	counter  atomic.Uint64
 	inFlight atomic.Int64
@@ -80,7 +81,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("listen for calls of EC2: %w", err)
 	}
 	s := &Server{
-		url: "http://" + l.Addr().String(), now: o.Now, prefix: rand.Uint64(),
+		url: "http://" + l.Addr().String(), listener: l, now: o.Now, prefix: rand.Uint64(),
 		states: map[Place]*state{}, keys: map[string]Key{}, roles: map[string]Role{},
 		throttles: map[string]Throttle{}, buckets: map[bucketOf]*bucket{},
 	}
@@ -101,7 +102,11 @@ func Start(tb testing.TB) *Server {
 }
 
 // Close ends the server and the calls that it is answering.
-func (s *Server) Close() error { return s.http.Close() }
+func (s *Server) Close() error {
+	err := s.http.Close()
+	_ = s.listener.Close() // where it was not serving yet
+	return err
+}
 
 // URL is the endpoint's, for EC2 and STS.
 func (s *Server) URL() string { return s.url }
