@@ -35,7 +35,8 @@ const (
 //
 // Each call is attempted up to eight times for as long as its context lets it: where the
 // network or EC2 fails, or EC2 says that there were too many calls, in which case later
-// calls to that place are slowed down too. What is denied or refused is not tried again.
+// calls of that action at that place are slowed down too. What is denied or refused is not
+// tried again.
 //
 // A call whose answer was lost is tried again as well, and then meets what it did the
 // first time: Authorize fails with IsDuplicate though its rule is there with its tags,
@@ -59,8 +60,8 @@ type Cloud struct {
 // place is what is kept of a place. It outlives the clients, which go when their
 // credentials have expired.
 type place struct {
-	pace  *pace
 	clock clock
+	paces sync.Map // of *pace, by action
 
 	account *account // that the clients are of
 	ec2     *ec2.Client
@@ -103,10 +104,19 @@ func (c *Cloud) place(p Place) *place {
 	defer c.mu.Unlock()
 	s := c.places[p]
 	if s == nil {
-		s = &place{pace: newPace(c.options.InFlight)}
+		s = &place{}
 		c.places[p] = s
 	}
 	return s
+}
+
+// pace is an action's at the place.
+func (s *place) pace(action string, inFlight int) *pace {
+	p, ok := s.paces.Load(action)
+	if !ok {
+		p, _ = s.paces.LoadOrStore(action, newPace(inFlight))
+	}
+	return p.(*pace)
 }
 
 // clients returns the clients for a place, and makes them where there are none.

@@ -106,15 +106,15 @@ func (s slots) release() { <-s }
 
 // middleware holds a slot for each attempt from just before it is signed until its answer
 // has been read, so when its credentials are there: to get those takes a slot too. at has
-// the pace and the clock of the place; nil where the call is not EC2's.
+// the paces and the clock of the place; nil where the call is not EC2's.
 func (s slots) middleware(at *place) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		return stack.Finalize.Insert(middleware.FinalizeMiddlewareFunc("InFlight", func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (out middleware.FinalizeOutput, md middleware.Metadata, err error) {
 			if at != nil {
 				// In this order: who waits for its turn at one place takes no slot from others.
-				done, err := at.pace.wait(ctx)
-				if err != nil {
-					return out, md, err
+				done, waited := at.pace(awsmiddleware.GetOperationName(ctx), cap(s)).wait(ctx)
+				if waited != nil {
+					return out, md, waited
 				}
 				defer func() { done(isThrottle(err)) }()
 			}
@@ -129,36 +129,6 @@ func (s slots) middleware(at *place) func(*middleware.Stack) error {
 			return out, md, err
 		}), "Signing", middleware.Before)
 	}
-}
-
-// pace bounds the calls to a place.
-type pace struct {
-	turns    slots // at most as many wait for a token or are in flight
-	adaptive *retry.AdaptiveMode
-}
-
-func newPace(inFlight int) *pace {
-	return &pace{turns: make(slots, inFlight), adaptive: retry.NewAdaptiveMode()}
-}
-
-// wait returns when a call may be made; done is to be told how that ended.
-func (p *pace) wait(ctx context.Context) (done func(throttled bool), _ error) {
-	if err := p.turns.acquire(ctx); err != nil {
-		return nil, err
-	}
-	told, err := p.adaptive.GetAttemptToken(ctx)
-	if err != nil {
-		p.turns.release()
-		return nil, &aws.RequestCanceledError{Err: err}
-	}
-	return func(throttled bool) {
-		var err error
-		if throttled {
-			err = &smithy.GenericAPIError{Code: "RequestLimitExceeded"}
-		}
-		_ = told(err)
-		p.turns.release()
-	}, nil
 }
 
 // clock is a place's clock. The zero value has heard nothing.
