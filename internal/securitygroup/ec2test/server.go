@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,21 +74,27 @@ func New(o Options) (*Server, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	s := build(o)
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for calls of EC2: %w", err)
 	}
-	s := &Server{
-		url: "http://" + l.Addr().String(), listener: l, now: o.Now, prefix: rand.Uint64(),
-		states: map[Place]*state{}, keys: map[string]Key{}, roles: map[string]Role{},
-		throttles: map[string]Throttle{}, buckets: map[bucketOf]*bucket{},
-	}
+	s.url, s.listener = "http://"+l.Addr().String(), l
 	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = s.http.Serve(l) }() // until Close
 	return s, nil
+}
+
+// build is New for a server that does not listen.
+func build(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Server{
+		now: o.Now, prefix: rand.Uint64(),
+		states: map[Place]*state{}, keys: map[string]Key{}, roles: map[string]Role{},
+		throttles: map[string]Throttle{}, buckets: map[bucketOf]*bucket{},
+	}
 }
 
 // Start starts a server that ends with the test.
@@ -181,7 +188,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(fail.xml(c.sts, request)) // a client that left needs no answer
 		return
 	}
-	_, _ = w.Write(out.finish(c, request))
+	head, foot := c.around(request)
+	h.Set("Content-Length", strconv.Itoa(len(head)+len(out.b)+len(foot)))
+	for _, part := range [][]byte{head, out.b, foot} {
+		_, _ = w.Write(part)
+	}
 }
 
 func (c *call) answer() (*writer, error) {

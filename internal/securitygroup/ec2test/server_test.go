@@ -483,11 +483,7 @@ func FuzzHandler(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		s, err := ec2test.New(ec2test.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
+		s := ec2test.Deaf()
 		s.AddGroup(home, ec2test.Group{ID: "sg-00000000000000001", Name: "web"}, ec2test.Rule{ID: "sgr-00000000000000001", From: 22, Prefix: netip.MustParsePrefix("203.0.113.1/32")})
 		s.AddPrefixList(home, ec2test.PrefixList{ID: "pl-00000000000000001", Entries: []ec2test.Entry{{Prefix: netip.MustParsePrefix("203.0.113.1/32")}}})
 		w := httptest.NewRecorder()

@@ -28,7 +28,9 @@ func (w *writer) in(name string, inside func()) {
 
 // text writes an element with a text.
 func (w *writer) text(name, value string) {
-	w.in(name, func() { w.b = escape(w.b, value) })
+	w.b = append(append(append(w.b, '<'), name...), '>')
+	w.b = escape(w.b, value)
+	w.b = append(append(append(w.b, "</"...), name...), '>')
 }
 
 // some is text where there is one.
@@ -61,22 +63,14 @@ func (w *writer) tags(tags map[string]string) {
 	})
 }
 
-// finish is the whole answer.
-func (w *writer) finish(c *call, request string) []byte {
-	name, namespace := c.action+"Response", ec2Namespace
+// around is what stands before and after the inside of an answer.
+func (c *call) around(request string) (head, foot []byte) {
 	if c.sts {
-		namespace = stsNamespace
+		return fmt.Appendf(nil, xml.Header+"<%sResponse xmlns=\"%s\">", c.action, stsNamespace),
+			fmt.Appendf(nil, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>", request, c.action)
 	}
-	out := make([]byte, 0, len(w.b)+512)
-	out = fmt.Appendf(out, xml.Header+"<%s xmlns=\"%s\">", name, namespace)
-	if c.sts {
-		out = append(out, w.b...)
-		out = fmt.Appendf(out, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata>", request)
-	} else {
-		out = fmt.Appendf(out, "<requestId>%s</requestId>", request)
-		out = append(out, w.b...)
-	}
-	return fmt.Appendf(out, "</%s>", name)
+	return fmt.Appendf(nil, xml.Header+"<%sResponse xmlns=\"%s\"><requestId>%s</requestId>", c.action, ec2Namespace, request),
+		fmt.Appendf(nil, "</%sResponse>", c.action)
 }
 
 // escape appends s as a text of XML.
