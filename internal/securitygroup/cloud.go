@@ -138,9 +138,9 @@ func (c *Cloud) clients(ctx context.Context, p Place) (*ec2.Client, *sts.Client,
 			if c.options.Endpoint != "" {
 				o.BaseEndpoint = aws.String(c.options.Endpoint)
 			}
-			o.APIOptions = append(o.APIOptions, c.slots.middleware(s), c.told(p))
+			o.APIOptions = append(o.APIOptions, c.slots.middleware(s), c.call(p))
 		})
-		s.sts = sts.NewFromConfig(cfg)
+		s.sts = sts.NewFromConfig(cfg, c.stsOptions)
 	}
 	return s.ec2, s.sts, a, nil
 }

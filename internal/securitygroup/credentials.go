@@ -63,7 +63,7 @@ func (c *Cloud) account(ctx context.Context, p Place) (*account, error) {
 	if conf.Role != "" {
 		cfg := b.config.Copy()
 		cfg.Credentials = wrapped{inner}
-		inner = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), conf.Role, func(o *stscreds.AssumeRoleOptions) {
+		inner = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg, c.stsOptions), conf.Role, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = sessionName(c.options.Person)
 			if conf.ExternalID != "" {
 				o.ExternalID = aws.String(conf.ExternalID)
@@ -90,13 +90,8 @@ func (c *Cloud) load(ctx context.Context, profile, region string) (*base, error)
 			if o.RoleSessionName == "" {
 				o.RoleSessionName = sessionName(c.options.Person)
 			}
-		}),
-		awsconfig.WithServiceOptions(func(_ string, service any) {
-			if o, ok := service.(*sts.Options); ok {
-				if c.options.Endpoint != "" {
-					o.BaseEndpoint = aws.String(c.options.Endpoint)
-				}
-				o.APIOptions = append(o.APIOptions, c.slots.middleware(nil))
+			if made, ok := o.Client.(*sts.Client); ok {
+				o.Client = sts.New(made.Options(), c.stsOptions)
 			}
 		}),
 	}
@@ -121,6 +116,17 @@ func (c *Cloud) load(ctx context.Context, profile, region string) (*base, error)
 		o.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	})
 	return b, nil
+}
+
+// stsOptions make a client of STS one of ours.
+func (c *Cloud) stsOptions(o *sts.Options) {
+	if c.options.Endpoint != "" {
+		o.BaseEndpoint = aws.String(c.options.Endpoint)
+	}
+	o.APIOptions = append(o.APIOptions, c.slots.middleware(nil))
+	if o.HTTPClient == aws.HTTPClient(c.http) {
+		o.HTTPClient = c.shared
+	}
 }
 
 // login is the command by which somebody gets new credentials for a profile.

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/smithy-go"
 
 	"sekisho/internal/config"
@@ -24,7 +24,7 @@ import (
 type Error struct {
 	Place   Place
 	Action  string // the API's: AuthorizeSecurityGroupIngress, AssumeRole
-	Code    string // the API's; "": there was no answer, or none that is an error to the API
+	Code    string // the API's, or the state of a list that says that something failed; "": neither
 	Message string // printable
 	Group   string // what the call was about: sg-..., pl-..., or sgr-...; "": nothing in particular
 
@@ -74,37 +74,46 @@ func (c *Cloud) failed(p Place, a *account, action, object string, err error) er
 		e.login = a.base.login
 	}
 	// The innermost operation is the one that failed: one for the credentials, perhaps.
-	inner := err
+	inner, service := err, ""
 	for {
 		op, ok := errors.AsType[*smithy.OperationError](inner)
 		if !ok {
 			break
 		}
-		e.Action, inner = op.OperationName, op.Err
+		e.Action, service, inner = op.OperationName, op.ServiceID, op.Err
+	}
+	if service == imds.ServiceID {
+		e.Action = action
 	}
 	credentials, forCredentials := errors.AsType[*credentialsError](err)
 	api, answered := errors.AsType[smithy.APIError](inner)
 	link, linked := errors.AsType[*url.Error](inner)
+	var canceled interface {
+		error
+		CanceledError() bool
+	}
 	switch {
+	case service != imds.ServiceID && errors.As(inner, &canceled) && canceled.CanceledError():
+		e.Message = canceled.Error()
+		if ended := errors.Unwrap(canceled); ended != nil {
+			e.Message = ended.Error()
+		}
 	case errors.Is(err, errNoAccount):
 		e.kind, e.Message = kindNoAccount, fmt.Sprintf("the configuration has no account %q", p.Account)
 	case answered:
 		e.Code, e.Message = api.ErrorCode(), api.ErrorMessage()
+	case linked && service != imds.ServiceID:
+		e.kind, e.Message = kindUnreachable, unreachable(link)
 	case forCredentials:
 		e.kind, e.Message = kindNoCredentials, unavailing(credentials.cause)
 		if _, ok := errors.AsType[*ssocreds.InvalidTokenError](err); ok || strings.HasPrefix(e.login, "aws ") {
 			e.kind = kindExpired
 		}
-	case linked:
-		e.kind, e.Message = kindUnreachable, unreachable(link)
 	default:
 		e.Message = inner.Error()
 		if isNetwork(inner) {
 			e.kind = kindUnreachable
 		}
-	}
-	if canceled, ok := errors.AsType[*aws.RequestCanceledError](err); ok && !answered {
-		e.kind, e.Message = kindOther, canceled.Err.Error()
 	}
 	e.Code = printable.Text(e.Code)
 	e.Message = printable.Text(strings.TrimSpace(encoded.ReplaceAllString(e.Message, "")))
@@ -184,13 +193,13 @@ func IsNoGroup(err error) bool {
 }
 
 // IsQuota reports that a group has no room for more rules, or a list for more entries, or
-// a region for more lists.
+// a region for more lists, or the groups that name a list for a larger one.
 func IsQuota(err error) bool {
 	switch c := code(err); c {
 	case "RequestLimitExceeded", "TagLimitExceeded", "BandwidthLimitExceeded":
 		return false
 	default:
-		return strings.HasSuffix(c, "LimitExceeded") || strings.HasSuffix(c, "MaxEntriesExceeded")
+		return strings.HasSuffix(c, "LimitExceeded") || strings.HasSuffix(c, "MaxEntriesExceeded") || c == "modify-failed"
 	}
 }
 
@@ -203,7 +212,7 @@ func IsVersionMismatch(err error) bool { return code(err) == "PrefixListVersionM
 // IsBusy reports that a list is being modified, or a group or list still in use.
 func IsBusy(err error) bool {
 	switch code(err) {
-	case "IncorrectState", "DependencyViolation":
+	case "IncorrectState", "DependencyViolation", "delete-failed":
 		return true
 	}
 	return false

@@ -58,12 +58,11 @@ func (w whole) Do(r *http.Request) (*http.Response, error) {
 }
 
 const (
-	attempts        = 8
-	skewThreshold   = 4 * time.Minute // as the SDK has it: what it does not correct
-	firstBackoff    = 50 * time.Millisecond
-	firstWhenPaced  = 500 * time.Millisecond
-	longestBackoff  = 5 * time.Second
-	clockSkewedCode = "RequestExpired"
+	attempts       = 8
+	skewThreshold  = 4 * time.Minute // as the SDK has it: what it does not correct
+	firstBackoff   = 50 * time.Millisecond
+	firstWhenPaced = 500 * time.Millisecond
+	longestBackoff = 5 * time.Second
 )
 
 // retryer says what is tried again, and when. How many calls are made is not its affair:
@@ -124,7 +123,8 @@ func (s slots) middleware(at *place) func(*middleware.Stack) error {
 			defer s.release()
 			out, md, err = next.HandleFinalize(ctx, in)
 			if at != nil {
-				err = at.clock.hear(md, err)
+				at.clock.hear(md)
+				err = corrected(ctx, at.clock.skew(), err)
 			}
 			return out, md, err
 		}), "Signing", middleware.Before)
@@ -154,31 +154,31 @@ func (c *clock) skew() time.Duration {
 	return c.said.Sub(c.heard.Round(0))
 }
 
-// hear takes the time from an answer. EC2 says RequestExpired of a request that was signed
-// with a wrong clock, too, and the SDK, which corrects for it, tries again only for other
-// codes: it is told to where the answer is the first from which the clock can be known.
-func (c *clock) hear(md middleware.Metadata, err error) error {
+// hear takes the time from an answer.
+func (c *clock) hear(md middleware.Metadata) {
 	said, ok := awsmiddleware.GetServerTime(md)
 	heard, ok2 := awsmiddleware.GetResponseAt(md)
-	if !ok || !ok2 {
-		return err
+	if ok && ok2 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.said, c.heard = said, heard
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	known, before := c.said.Sub(c.heard.Round(0)), !c.heard.IsZero()
-	c.said, c.heard = said, heard
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == clockSkewedCode {
-		skew := said.Sub(heard.Round(0))
-		if before {
-			skew -= known
-		}
-		if skew.Abs() > skewThreshold {
-			return &skewed{err}
-		}
+}
+
+// corrected has a call tried once more where it may have been signed with a wrong clock.
+// The SDK corrects the clock of each attempt by the answer to the one before, but it tries
+// again for other codes only than EC2's, which is that of a session that is over, too.
+func corrected(ctx context.Context, skew time.Duration, err error) error {
+	once, ok := ctx.Value(onceKey{}).(*bool)
+	if api, is := errors.AsType[smithy.APIError](err); ok && !*once && is && api.ErrorCode() == "RequestExpired" && skew.Abs() > skewThreshold {
+		*once = true
+		return &skewed{err}
 	}
 	return err
 }
+
+// onceKey is of a *bool: whether the call was tried again for the clock.
+type onceKey struct{}
 
 // skewed is an error of a request that was signed with a wrong clock.
 type skewed struct{ error }
@@ -186,10 +186,11 @@ type skewed struct{ error }
 func (e *skewed) Unwrap() error        { return e.error }
 func (e *skewed) RetryableError() bool { return true }
 
-// told logs each call when it has ended.
-func (c *Cloud) told(p Place) func(*middleware.Stack) error {
+// call is around all attempts of a call: it logs it when it has ended.
+func (c *Cloud) call(p Place) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
-		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("Told", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("Call", func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+			ctx = context.WithValue(ctx, onceKey{}, new(bool))
 			if !c.options.Logger.Enabled(ctx, slog.LevelDebug) {
 				return next.HandleInitialize(ctx, in)
 			}

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"golang.org/x/sync/errgroup"
+
+	"sekisho/internal/printable"
 )
 
 const (
@@ -133,7 +135,7 @@ func (c *Cloud) CreateList(ctx context.Context, p Place, l PrefixList, token str
 		return PrefixList{}, c.failed(p, nil, name, "", fmt.Errorf("the answer names no list"))
 	}
 	made := prefixList(out.PrefixList)
-	settled, err := c.settled(ctx, p, name, made.ID, func(now PrefixList) bool { return true })
+	settled, err := c.settled(ctx, p, name, made.ID, "create", anyhow)
 	if err != nil {
 		return made, err
 	}
@@ -146,6 +148,8 @@ func (c *Cloud) CreateList(ctx context.Context, p Place, l PrefixList, token str
 	settled.Entries = slices.Clone(l.Entries)
 	return settled, nil
 }
+
+func anyhow(PrefixList) bool { return true }
 
 func added(entries []Entry) []types.AddPrefixListEntry {
 	var list []types.AddPrefixListEntry
@@ -174,14 +178,14 @@ func (c *Cloud) ModifyList(ctx context.Context, p Place, id string, version int6
 		}
 		_, err := call(ctx, c, p, id, (*ec2.Client).ModifyManagedPrefixList, in)
 		if IsBusy(err) {
-			if _, err = c.settled(ctx, p, name, id, nil); err == nil {
+			if _, err = c.settled(ctx, p, name, id, "", anyhow); err == nil {
 				_, err = call(ctx, c, p, id, (*ec2.Client).ModifyManagedPrefixList, in)
 			}
 		}
 		if err != nil {
 			return version, err
 		}
-		now, err := c.settled(ctx, p, name, id, func(now PrefixList) bool { return now.Version > version })
+		now, err := c.settled(ctx, p, name, id, "modify", func(now PrefixList) bool { return now.Version > version })
 		if err != nil {
 			return version, err
 		}
@@ -198,19 +202,26 @@ func (c *Cloud) ResizeList(ctx context.Context, p Place, id string, size int) er
 	if err != nil {
 		return err
 	}
-	_, err = c.settled(ctx, p, action[ec2.ModifyManagedPrefixListInput](), id, func(now PrefixList) bool { return now.Max == size })
+	_, err = c.settled(ctx, p, action[ec2.ModifyManagedPrefixListInput](), id, "modify", func(now PrefixList) bool { return now.Max == size })
 	return err
 }
 
-// DeleteList deletes the list. IsBusy: a group still names it.
+// DeleteList deletes the list, and returns when it is gone. IsBusy: a group still names it.
 func (c *Cloud) DeleteList(ctx context.Context, p Place, id string) error {
 	_, err := call(ctx, c, p, id, (*ec2.Client).DeleteManagedPrefixList, &ec2.DeleteManagedPrefixListInput{PrefixListId: aws.String(id)})
+	if err != nil {
+		return err
+	}
+	_, err = c.settled(ctx, p, action[ec2.DeleteManagedPrefixListInput](), id, "delete", func(now PrefixList) bool {
+		return now.State == string(types.PrefixListStateDeleteComplete)
+	})
 	return err
 }
 
 // settled waits until nothing is being done to the list and is says that it is as it should
-// be, for at most a minute. A list that EC2 does not show yet is waited for.
-func (c *Cloud) settled(ctx context.Context, p Place, name, id string, is func(PrefixList) bool) (PrefixList, error) {
+// be, for at most a minute. That what was begun (create, modify, delete) has failed is an
+// error. A list that EC2 does not show is waited for, or has been deleted.
+func (c *Cloud) settled(ctx context.Context, p Place, name, id, begun string, is func(PrefixList) bool) (PrefixList, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, listSettles, fmt.Errorf("the list did not settle in %v", listSettles))
 	defer cancel()
 	in := &ec2.DescribeManagedPrefixListsInput{Filters: filters(nil, filter("prefix-list-id", []string{id}))}
@@ -219,13 +230,16 @@ func (c *Cloud) settled(ctx context.Context, p Place, name, id string, is func(P
 		if err != nil {
 			return PrefixList{}, err
 		}
-		if len(out.PrefixLists) > 0 {
+		switch {
+		case len(out.PrefixLists) == 0 && begun == "delete":
+			return PrefixList{}, nil
+		case len(out.PrefixLists) > 0:
 			said := &out.PrefixLists[0]
 			l := prefixList(said)
-			switch {
-			case strings.HasSuffix(l.State, "-failed"):
-				return l, c.failed(p, nil, name, id, fmt.Errorf("%s: %s", l.State, aws.ToString(said.StateMessage)))
-			case strings.HasSuffix(l.State, "-complete") && (is == nil || is(l)):
+			if begun != "" && l.State == begun+"-failed" {
+				return l, &Error{Place: p, Action: name, Group: id, Code: l.State, Message: printable.Text(aws.ToString(said.StateMessage)), account: c.options.Accounts[p.Account]}
+			}
+			if !strings.HasSuffix(l.State, "-in-progress") && is(l) {
 				return l, nil
 			}
 		}
