@@ -24,6 +24,7 @@ import (
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
 	"sekisho/internal/logsource"
+	"sekisho/internal/securitygroup"
 	"sekisho/internal/sshlog"
 	"sekisho/internal/store"
 	"sekisho/internal/trial"
@@ -46,6 +47,8 @@ type Options struct {
 	Version    string
 	Stdin      io.Reader
 	Logger     *slog.Logger
+
+	reap reapTimes
 }
 
 // Daemon is the guard of one host. Make it with New, run it once.
@@ -103,6 +106,9 @@ type Daemon struct {
 	metrics  *meters
 
 	countryKick chan struct{} // other countries may be asked for
+
+	reapKick chan struct{}                  // other security groups may be asked for
+	reaped   map[securitygroup.Place]reaped // what is looked at, as it is; guarded by mu
 }
 
 // New makes a Daemon; nothing is touched before Run.
@@ -116,6 +122,7 @@ func New(opts Options) *Daemon {
 		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
 		grants: map[netip.Prefix]lease.Lease{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
+		reapKick: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{},
 	}
 }
 
@@ -194,6 +201,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.watchHealth(ctx) })
 	tasks.Go(func() error { return d.watchOthers(ctx) })
 	tasks.Go(func() error { return d.followCountries(ctx) })
+	tasks.Go(func() error { return d.reap(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
 		err := d.begin(ctx, cfg)
@@ -420,6 +428,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*config.Config, error)
 		d.log.Error("the countries' addresses could not be read anew", "error", err)
 	}
 	d.countriesMayDiffer()
+	d.reapMayDiffer()
 	return nil
 }
 

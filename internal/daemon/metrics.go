@@ -27,6 +27,9 @@ type meters struct {
 	kinds    [256]*metrics.Counter // by sshlog.Kind; made when first needed
 	attempts *metrics.Counter
 	drifts   *metrics.Counter
+
+	reapRevoked, reapFailures *metrics.Counter
+
 	inKernel *metrics.Histogram // read → in the kernel
 	written  *metrics.Histogram // line's own time → in the kernel; as precise as the log's times
 	reading  sync.Map           // source → *sourceMeters
@@ -40,6 +43,10 @@ func newMeters() *meters {
 		set:      set,
 		attempts: set.NewCounter("sekisho_attempts_total"),
 		drifts:   set.NewCounter("sekisho_drift_total"),
+
+		reapRevoked:  set.NewCounter("sekisho_reap_revoked_total"),
+		reapFailures: set.NewCounter("sekisho_reap_failures_total"),
+
 		inKernel: set.NewHistogram("sekisho_ban_seconds"),
 		written:  set.NewHistogram("sekisho_ban_after_line_seconds"),
 	}
@@ -175,6 +182,7 @@ func (d *Daemon) serveMetrics(ctx context.Context, listener net.Listener) error 
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		d.metrics.set.WritePrometheus(w)
 		d.writeFirewall(r.Context(), w)
+		d.writeReaper(w)
 		metrics.WriteProcessMetrics(w)
 	})
 	server := &http.Server{
