@@ -176,15 +176,24 @@ func (c *Cloud) Identity(ctx context.Context, p Place) (Identity, error) {
 	return Identity{}, c.failed(p, a, "GetCallerIdentity", "", err)
 }
 
-// owned fails where the account's number is given, and what was read is all of others. An
-// answer may hold what others share with the account.
+// owned fails where the account's number is given, and what the credentials show first is
+// all of others. Later answers may hold no more than what others share with the account.
 func (c *Cloud) owned(p Place, action, object string, owners ...string) error {
 	want := c.options.Accounts[p.Account].ID
 	if want == "" || len(owners) == 0 {
 		return nil
 	}
+	c.mu.Lock()
+	a := c.accounts[p.Account]
+	c.mu.Unlock()
+	if a != nil && a.right.Load() {
+		return nil
+	}
 	for _, owner := range owners {
-		if owner == want || owner == "" {
+		if owner == want {
+			if a != nil {
+				a.right.Store(true)
+			}
 			return nil
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"sekisho/internal/config"
 	"sekisho/internal/securitygroup/ec2test"
 )
 
@@ -94,6 +95,24 @@ func TestInFlight(t *testing.T) {
 	}
 	if got := len(s.Calls()); got != 80 {
 		t.Errorf("%d calls for 80", got)
+	}
+}
+
+// The credentials of a call are got by a call: that one must not wait for the first.
+func TestInFlightOfOneWithRole(t *testing.T) {
+	s, c := begin(t, Options{InFlight: 1, Accounts: map[string]config.Account{"prod": {Role: prodRole}}})
+	s.AddRole(ec2test.Role{ARN: prodRole})
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			if _, err := c.Groups(t.Context(), Place{Account: "prod", Region: fmt.Sprintf("eu-west-%d", i%3+1)}, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got, roles := s.MaxInFlight(), count(s, "AssumeRole", ""); got != 1 || roles != 1 {
+		t.Errorf("%d calls were in flight, and the role was assumed %d times", got, roles)
 	}
 }
 

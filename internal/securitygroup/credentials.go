@@ -35,6 +35,7 @@ type account struct {
 	config      config.Account
 	base        *base
 	credentials aws.CredentialsProvider
+	right       atomic.Bool // they have shown something of the account that is configured
 }
 
 // refreshEarly is how long before their end the credentials of a role are replaced.

@@ -2,12 +2,16 @@ package securitygroup
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +93,23 @@ func TestRole(t *testing.T) {
 	}
 	if _, err := c.Groups(t.Context(), Place{Account: "nobody's", Region: "x"}, nil); !IsNoCredentials(err) || Hint(err) == "" {
 		t.Errorf("an account that is not configured: %v", err)
+	}
+}
+
+// Groups may be shared by another account: they say nothing of the credentials as long as
+// there are others.
+func TestOwned(t *testing.T) {
+	_, c := begin(t, Options{Accounts: map[string]config.Account{"": {ID: ec2test.DefaultAccount}}})
+	if err := c.owned(here, "x", "", prod); !IsWrongAccount(err) || !strings.Contains(err.Error(), "the environment's account is "+ec2test.DefaultAccount) {
+		t.Errorf("before anything was seen: %v", err)
+	}
+	if _, err := c.Identity(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	for _, owners := range [][]string{{}, {prod, ec2test.DefaultAccount}, {prod}} {
+		if err := c.owned(here, "x", "", owners...); err != nil {
+			t.Errorf("%v: %v", owners, err)
+		}
 	}
 }
 
@@ -288,6 +309,53 @@ func TestCanceledWhileCredentialsAreGot(t *testing.T) {
 	close(leave)
 	if _, err := c.Groups(t.Context(), at, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// Companies that look into TLS give their certificate by AWS_CA_BUNDLE.
+func TestCABundle(t *testing.T) {
+	s := ec2test.Start(t)
+	s.AddGroup(there, ec2test.Group{})
+	secure := httptest.NewTLSServer(s)
+	defer secure.Close()
+	environment(t, s.Environ(there)...)
+	t.Setenv("AWS_ENDPOINT_URL", secure.URL)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	if _, err := Open(Options{}).Groups(t.Context(), here, nil); !IsUnreachable(err) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without the certificate: %v", err)
+	}
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	if groups, err := Open(Options{}).Groups(t.Context(), here, nil); err != nil || len(groups) != 1 {
+		t.Errorf("with it: %v, %v", groups, err)
+	}
+}
+
+// The environment's proxy is found once in a process: this takes one of its own.
+func TestProxy(t *testing.T) {
+	if os.Getenv("SEKISHO_TEST_PROXIED") != "" {
+		got, err := Open(Options{Endpoint: "http://ec2.example.com"}).Groups(t.Context(), here, nil)
+		if err != nil || len(got) != 1 {
+			t.Fatalf("%v, %v", got, err)
+		}
+		return
+	}
+	s := ec2test.Start(t)
+	s.AddGroup(there, ec2test.Group{})
+	environment(t, s.Environ(there)...)
+	var host atomic.Value
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host.Store(r.URL.Host)
+		s.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxy$")
+	cmd.Env = append(os.Environ(), "SEKISHO_TEST_PROXIED=1", "HTTP_PROXY="+proxy.URL, "NO_PROXY=")
+	if out, err := cmd.CombinedOutput(); err != nil || host.Load() != "ec2.example.com" {
+		t.Errorf("%v: %s; the proxy was asked for %v", err, out, host.Load())
 	}
 }
 

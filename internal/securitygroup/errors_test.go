@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/smithy-go"
+
 	"sekisho/internal/config"
 )
 
@@ -90,5 +92,20 @@ func TestErrorText(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// What EC2 says of others' words is shown to people.
+func TestFailed(t *testing.T) {
+	c := Open(Options{})
+	err := c.failed(here, nil, "DescribeSecurityGroups", "", fmt.Errorf("x: %w", &smithy.OperationError{
+		ServiceID: "EC2", OperationName: "DescribeSecurityGroups",
+		Err: &smithy.GenericAPIError{Code: "Bad\x1b[2J", Message: "red \x1b[31m\n Encoded authorization failure message: aaaa\nbbbb"},
+	}))
+	if got, want := err.Error(), `ap-northeast-1: DescribeSecurityGroups: Bad\x1b[2J: red \x1b[31m`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := c.failed(here, nil, "x", "", nil); err != nil {
+		t.Errorf("no error became %v", err)
 	}
 }

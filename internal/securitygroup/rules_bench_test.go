@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // rulePage is an answer of DescribeSecurityGroupRules with 1,000 rules, as EC2 writes it:
@@ -43,7 +44,7 @@ func rulePage(next string) []byte {
 }
 
 // pages answers every question for rules with so many pages.
-func pages(tb testing.TB, n int) string {
+func pages(tb testing.TB, n int, latency time.Duration) string {
 	tb.Helper()
 	bodies := make([][]byte, n)
 	for i := range bodies {
@@ -55,6 +56,9 @@ func pages(tb testing.TB, n int) string {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.FormValue("NextToken")) // none is the first
+		if latency > 0 {
+			<-time.After(latency)
+		}
 		_, _ = w.Write(bodies[n])
 	}))
 	tb.Cleanup(s.Close)
@@ -64,11 +68,14 @@ func pages(tb testing.TB, n int) string {
 // BenchmarkRules reads as many rules as there are in so many pages, in one region or in
 // four side by side.
 func BenchmarkRules(b *testing.B) {
-	for _, bb := range []struct{ pages, regions int }{{1, 1}, {12, 1}, {3, 4}, {12, 4}} {
-		b.Run(fmt.Sprintf("rules=%d/regions=%d", bb.pages*bb.regions*1000, bb.regions), func(b *testing.B) {
+	for _, bb := range []struct {
+		pages, regions int
+		latency        time.Duration
+	}{{1, 1, 0}, {12, 1, 0}, {3, 4, 0}, {12, 4, 0}, {3, 4, 50 * time.Millisecond}, {12, 4, 50 * time.Millisecond}} {
+		b.Run(fmt.Sprintf("rules=%d/regions=%d/latency=%v", bb.pages*bb.regions*1000, bb.regions, bb.latency), func(b *testing.B) {
 			b.Setenv("AWS_ACCESS_KEY_ID", "AKIA0000123456789012")
 			b.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-			c := Open(Options{Endpoint: pages(b, bb.pages)})
+			c := Open(Options{Endpoint: pages(b, bb.pages, bb.latency)})
 			b.ReportAllocs()
 			for b.Loop() {
 				var wg sync.WaitGroup
