@@ -166,8 +166,7 @@ func clients(t *testing.T, kind, endpoint, region, account string, client aws.HT
 
 // code is the API's word for an error.
 func code(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
 	}
 	if err != nil {

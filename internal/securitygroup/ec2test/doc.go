@@ -23,6 +23,7 @@
 //
 //	Start(tb) *Server                        New(Options) (*Server, error)
 //	URL() string    Environ(Place) []string  Close() error
+//	Client() *http.Client                    for an SDK in the same process: its Config.HTTPClient
 //
 //	AddGroup(Place, Group) string            AddRule(Place, Rule) string       seeding: no call is
 //	AddPrefixList(Place, PrefixList) string  AddInstance(Place, Instance) string  made, no limit is

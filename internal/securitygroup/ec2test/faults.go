@@ -37,7 +37,7 @@ func Denied(action string) Fault {
 // Expired has an access key be expired after so many calls: RequestExpired, of STS
 // ExpiredToken.
 func Expired(key string, after int) Fault {
-	return Fault{Key: key, Skip: after, Code: "RequestExpired", Message: "Request has expired."}
+	return Fault{Key: key, Skip: after, Code: "RequestExpired"}
 }
 
 // Outage is a region that nobody hears from.
@@ -134,6 +134,8 @@ func (f Fault) error(c *call) error {
 		service := map[bool]string{true: "sts", false: "ec2"}[c.sts]
 		text = "You are not authorized to perform this operation. User: " + c.caller.arn() + " is not authorized to perform: " + service + ":" + c.action +
 			" because no identity-based policy allows the " + service + ":" + c.action + " action. Encoded authorization failure message: " + strings.Repeat("4hIb-2sXq", 8)
+	case code == "RequestExpired":
+		text = "Request has expired."
 	case code == "RequestLimitExceeded":
 		text = "Request limit exceeded."
 	default:

@@ -15,7 +15,7 @@ const (
 
 // describable refuses a description that AWS does not take.
 func describable(what, text string) error {
-	if len(text) > 255 || strings.Trim(text, descriptionChars) != "" || strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(descriptionChars, r) }) {
+	if len(text) > 255 || strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(descriptionChars, r) }) {
 		return refuse("InvalidParameterValue", "Invalid %s description. Valid descriptions are strings less than 256 characters from the following set:  a-zA-Z0-9%s", what, descriptionSigns)
 	}
 	return nil

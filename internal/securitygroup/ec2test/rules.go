@@ -136,7 +136,7 @@ func (c *call) wanted(sn *snapshot, g *group, egress bool) ([]Rule, error) {
 			}
 		}
 		if len(rules) == before {
-			return nil, refuse("InvalidParameterValue", "A set of permissions has no source")
+			return nil, refuse("MissingParameter", "Source group ID missing.")
 		}
 	}
 	return rules, nil
@@ -421,6 +421,9 @@ func modifyRules(c *call, w *writer) error {
 			}
 			if r, err = c.one(sn, r, n.get("CidrIpv4"), n.get("CidrIpv6"), n.get("PrefixListId"), n.get("ReferencedGroupId"), ""); err != nil {
 				return err
+			}
+			if old.kind() != r.kind() {
+				return refuse("InvalidParameterValue", "A rule's source cannot become one of another kind: %s, %s", old.source(), r.source())
 			}
 			rules[i] = &rule{Rule: r, seq: old.seq}
 		}

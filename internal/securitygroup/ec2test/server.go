@@ -143,7 +143,6 @@ type call struct {
 	action  string
 	sts     bool
 	caller  Key
-	session string // the token that came with the key
 	place   Place
 	st      *state
 	view    *snapshot // what a describe sees

@@ -78,6 +78,19 @@ func (r *Rule) source() string {
 	return r.Prefix.String()
 }
 
+// kind is what sort of source r has.
+func (r *Rule) kind() string {
+	switch {
+	case r.PrefixList != "":
+		return "pl"
+	case r.Source != "":
+		return "sg"
+	case r.Prefix.Addr().Is4():
+		return "v4"
+	}
+	return "v6"
+}
+
 // state is one place's.
 type state struct {
 	place     Place

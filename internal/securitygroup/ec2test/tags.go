@@ -61,16 +61,17 @@ func (c *call) tagSpecifications(kind string) (map[string]string, error) {
 	if len(specifications) > 1 {
 		return nil, refuse("InvalidParameterValue", "The same resource type may not be specified more than once in tag specifications")
 	}
-	for _, s := range specifications {
-		if s.get("ResourceType") != kind {
-			return nil, refuse("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", s.get("ResourceType"))
-		}
-		if len(s.list("Tag")) == 0 {
-			return nil, refuse("InvalidParameterValue", "Tag specification must have at least one tag")
-		}
-		return tagList(s.list("Tag"))
+	if len(specifications) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	s := specifications[0]
+	if s.get("ResourceType") != kind {
+		return nil, refuse("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", s.get("ResourceType"))
+	}
+	if len(s.list("Tag")) == 0 {
+		return nil, refuse("InvalidParameterValue", "Tag specification must have at least one tag")
+	}
+	return tagList(s.list("Tag"))
 }
 
 // tagged finds what bears tags: its kind, what it bears, and how to give it others.

@@ -129,6 +129,9 @@ func (e *apiError) of(sts bool) *apiError {
 	}
 	said := *e
 	said.code, said.status = word, statusOf(word)
+	if word == "ExpiredToken" {
+		said.message = "The security token included in the request is expired"
+	}
 	return &said
 }
 
