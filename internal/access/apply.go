@@ -98,7 +98,7 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 	for _, l := range plan.Lists {
 		if !l.Empty() && !l.Delete {
 			lists.Go(func() error {
-				note(Done{Place: l.Place, Op: opOf(l), Text: l.Text()}, a.carryOutList(ctx, l))
+				note(Done{Place: l.Place, Op: l.Op(), Text: l.Text()}, a.carryOutList(ctx, l))
 				return nil
 			})
 		}
@@ -125,7 +125,8 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 	return all
 }
 
-func opOf(l ListPlan) Op {
+// Op is what the plan for a list does.
+func (l ListPlan) Op() Op {
 	switch {
 	case l.Delete:
 		return Remove
@@ -207,11 +208,7 @@ func (a *Access) removeFixed(ctx context.Context, g GroupPlan, r securitygroup.R
 		return err
 	}
 	r.Tags = without(r.Tags, securitygroup.TagFixed)
-	gone, err := a.end(ctx, g.Place, []securitygroup.Rule{r}, securitygroup.Lease{})
-	if err == nil && len(gone) == 0 {
-		return nil // somebody needs it since
-	}
-	return err
+	return a.end(ctx, g.Place, []securitygroup.Rule{r}, securitygroup.Lease{})[r.ID].err // none too where somebody needs it since
 }
 
 func without(tags map[string]string, key string) map[string]string {

@@ -263,10 +263,6 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 			res = append(res, Finding{id, s, g.Place, g.Group.ID, r.ID, fmt.Sprintf(format, args...), why, remedy})
 		}
 		who := fmt.Sprintf("%s %q (%s): rule %s lets in %s to %s", g.Group.ID, g.Group.Name, g.Place, r.ID, r.Source, r.Ports())
-		if name, p := a.formerly(r.Source.Prefix); p.IsValid() {
-			add("group_former_address", High, "whoever has that address today gets to the port", "take the rule away, or `sekisho where "+p.Addr().String()+"` for every other that lets it in",
-				"%s, an address that %s had once", who, name)
-		}
 		opens := slices.ContainsFunc(doors, func(d Door) bool { return r.Opens(d.Port) })
 		ours, is := r.Ours()
 		switch {
@@ -278,7 +274,7 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 			})
 		case !opens:
 		case r.Source.Prefix.IsValid() && r.Source.Prefix.Bits() == 0:
-			add("group_open_to_all", Critical, "everybody on the internet gets to SSH there, whatever else is set", "take the rule away: `aws ec2 revoke-security-group-ingress --region "+g.Place.Region+" --group-id "+g.Group.ID+" --security-group-rule-ids "+r.ID+"`; whoever needs it gets in by a fixed address or on request",
+			add("group_open_to_all", Critical, "everybody on the internet gets to SSH there, whatever else is set", "take the rule away: `"+revoking(g.Place, g.Group.ID, r.ID)+"`; whoever needs it gets in by a fixed address or on request",
 				"%s: everybody%s", who, owner(r))
 		case adoptable[r.ID]:
 			add("group_rule_foreign", Info, "it is wanted, but nobody takes it away when the address changes", "`sekisho adopt "+r.ID+"` makes it ours", "%s, which is a fixed address, but the rule is not ours%s", who, owner(r))
@@ -311,22 +307,6 @@ func (a *Access) leaseFindings(ours securitygroup.Ours, doors []Door, now time.T
 			add("group_lease_long", High, "somebody wrote an end into its tags that no target allows", "take the lease's tag away, or `sekisho close --person "+l.Person+"`", "the lease of %s ends only at %s", l.Person, l.Until.UTC().Format("2006-01-02 15:04:05Z"))
 		}
 	}
-}
-
-// formerly is who had an address that p lets in, and has it no longer; the zero Prefix:
-// nobody. What lets everybody in is another finding.
-func (a *Access) formerly(p netip.Prefix) (string, netip.Prefix) {
-	if !p.IsValid() || p.Bits() == 0 {
-		return "", netip.Prefix{}
-	}
-	for _, name := range slices.Sorted(maps.Keys(a.Config.People)) {
-		for _, f := range a.Config.People[name].Former {
-			if p.Overlaps(f) {
-				return name, f
-			}
-		}
-	}
-	return "", netip.Prefix{}
 }
 
 // owner tells by a foreign rule's tags and description who made it.

@@ -21,8 +21,10 @@ import (
 // with a tag, waits, and looks again. Of two who write at the same time at least one sees
 // the other's tag then: either the closer sees the lease and lets the rule be, or the
 // newcomer sees the mark, and makes a rule of its own in place of the old one, whose id the
-// closer then finds gone. A tag is removed only with the value that was read, so that no
-// renewal is lost. Crashes at any step leave a rule whose tags say when it ends.
+// closer then finds gone. It marks the old one itself before, so that whoever comes then
+// does the same; it takes along the leases that are there. A tag is removed only with the
+// value that was read, so that no renewal is lost. Crashes at any step leave a rule whose
+// tags say when it ends.
 
 // Opened is a door that is open.
 type Opened struct {
@@ -50,15 +52,14 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 	}
 	p := securitygroup.TCP(door.Port, securitygroup.Source{Prefix: prefix})
 	l := securitygroup.Lease{ID: id, Person: person}
-	var with []securitygroup.Lease // what else a rule held that we take the place of
-	var fixed []string
+	mark := rand.Text()[:12]
+	var owed owed // what a rule held that we take the place of
 	for try := range tries {
 		l.Until = later(l.Until, a.now(door).Add(length))
-		made, err := a.authorize(ctx, door, p, append(with, l), fixed)
+		made, err := a.authorize(ctx, door, p, owed, l)
 		if err == nil {
 			ready()
-			o := Opened{Rule: made, Lease: l, Made: true, Others: with, Fixed: fixed}
-			return a.correct(ctx, door, o, length)
+			return a.correct(ctx, door, Opened{Rule: made, Lease: l, Made: true, Others: owed.leases, Fixed: owed.fixed}, length)
 		}
 		if !securitygroup.IsDuplicate(err) {
 			return Opened{}, err
@@ -79,7 +80,8 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 			return Opened{Rule: r, Foreign: true}, nil
 		}
 		l.Until = a.now(door).Add(length) // by AWS's clock, which was heard now
-		r, ours, stays, err := a.attach(ctx, door, r, ours, &l, ready)
+		ending := byOthers(ours.Ending, mark)
+		r, ours, stays, err := a.attach(ctx, door, r, ours, &l, owed, mark, ready)
 		if err != nil {
 			return Opened{}, err
 		}
@@ -89,16 +91,64 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 			}
 			continue
 		}
-		with, fixed = others(ours.Live(a.now(door)), id), ours.Fixed
-		if len(ours.Ending) == 0 {
-			return Opened{Rule: r, Lease: l, Others: with, Fixed: fixed}, nil
+		owed = owedOf(r, ours, a.now(door), id)
+		if len(byOthers(ours.Ending, mark)) == 0 {
+			return Opened{Rule: r, Lease: l, Others: owed.leases, Fixed: owed.fixed}, a.unmark(ctx, door.Place(), r.ID, ours.Ending)
 		}
-		// Somebody takes it away, or died in it: a new rule takes its place, for all who need it.
-		if err := a.revoke(ctx, door.Place(), r); err != nil {
-			return Opened{}, err
+		// Somebody takes it away, or died in it: a new rule takes its place, for all who need
+		// it. Who came since sees that from our own mark: where there was none, it comes first.
+		if len(ending) > 0 {
+			if _, err := a.revoke(ctx, door.Place(), r); err != nil {
+				return Opened{}, err
+			}
 		}
 	}
 	return Opened{}, hinted("try again in a moment", "%s: others change the rule for %s at the same time, again and again", door.Name, prefix)
+}
+
+// byOthers are the marks but for ours.
+func byOthers(marks []securitygroup.Mark, own string) []securitygroup.Mark {
+	return slices.DeleteFunc(slices.Clone(marks), func(m securitygroup.Mark) bool { return m.ID == own })
+}
+
+// unmark takes marks off a rule.
+func (a *Access) unmark(ctx context.Context, place securitygroup.Place, id string, marks []securitygroup.Mark) error {
+	over := make([]tagged, len(marks))
+	for i, m := range marks {
+		over[i] = m
+	}
+	return a.untag(ctx, place, id, over...)
+}
+
+// owed is what a rule has to say that takes the place of another, beside the lease that it
+// is made for.
+type owed struct {
+	leases []securitygroup.Lease
+	fixed  []string
+	tags   map[string]string // that are not ours
+}
+
+func owedOf(r securitygroup.Rule, ours securitygroup.Ours, now time.Time, id string) owed {
+	o := owed{leases: others(ours.Live(now), id), fixed: ours.Fixed, tags: map[string]string{}}
+	for key, value := range r.Tags {
+		if !strings.HasPrefix(key, "sekisho:") && !strings.HasPrefix(key, "aws:") {
+			o.tags[key] = value
+		}
+	}
+	return o
+}
+
+// tag adds the leases and fixed addresses that have is without.
+func (o owed) tag(tags map[string]string, have securitygroup.Ours) {
+	for _, l := range o.leases {
+		if !slices.ContainsFunc(have.Leases, func(h securitygroup.Lease) bool { return h.ID == l.ID }) {
+			key, value := l.Tag()
+			tags[key] = value
+		}
+	}
+	if len(o.fixed) > 0 && len(have.Fixed) == 0 {
+		tags[securitygroup.TagFixed] = strings.Join(o.fixed, " ")
+	}
 }
 
 // correct makes the end of a lease right that was reckoned by a clock that differs from
@@ -108,21 +158,25 @@ func (a *Access) correct(ctx context.Context, door Door, o Opened, length time.D
 	if d := want.Sub(o.Lease.Until); d.Abs() < 5*time.Second {
 		return o, nil
 	}
-	return a.Renew(ctx, door, o, length)
+	o, there, err := a.extend(ctx, door, o, length)
+	if err == nil && !there {
+		return a.Open(ctx, door, o.Rule.Source.Prefix, o.Lease.ID, o.Lease.Person, length, nil)
+	}
+	return o, err
 }
 
 // authorize makes the rule with the tags of all of its leases.
-func (a *Access) authorize(ctx context.Context, door Door, p securitygroup.Permission, leases []securitygroup.Lease, fixed []string) (securitygroup.Rule, error) {
-	tags := securitygroup.ManagedTags()
+func (a *Access) authorize(ctx context.Context, door Door, p securitygroup.Permission, owed owed, l securitygroup.Lease) (securitygroup.Rule, error) {
+	tags := maps.Clone(owed.tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, securitygroup.ManagedTags())
 	tags[securitygroup.TagSource] = p.String()
-	for _, l := range leases {
-		key, value := l.Tag()
-		tags[key] = value
-	}
-	if len(fixed) > 0 {
-		tags[securitygroup.TagFixed] = strings.Join(fixed, " ")
-	}
-	rules, err := a.Cloud.Authorize(ctx, door.Place(), door.AWS.Group, []securitygroup.Permission{p}, describe(fixed, leases), tags)
+	owed.tag(tags, securitygroup.Ours{})
+	key, value := l.Tag()
+	tags[key] = value
+	rules, err := a.Cloud.Authorize(ctx, door.Place(), door.AWS.Group, []securitygroup.Permission{p}, describe(owed.fixed, append(owed.leases, l)), tags)
 	if err != nil {
 		return securitygroup.Rule{}, err
 	}
@@ -132,9 +186,10 @@ func (a *Access) authorize(ctx context.Context, door Door, p securitygroup.Permi
 	return rules[0], nil
 }
 
-// attach writes l on a rule of ours and looks again. It returns the rule as it is then;
-// stays is false where it is gone.
-func (a *Access) attach(ctx context.Context, door Door, r securitygroup.Rule, ours securitygroup.Ours, l *securitygroup.Lease, ready func()) (_ securitygroup.Rule, _ securitygroup.Ours, stays bool, _ error) {
+// attach writes l, and what is owed, on a rule of ours and looks again: with a mark too,
+// where it bears those of others. It returns the rule as it is then; stays is false where
+// it is gone, or lets in another than it did.
+func (a *Access) attach(ctx context.Context, door Door, r securitygroup.Rule, ours securitygroup.Ours, l *securitygroup.Lease, owed owed, mark string, ready func()) (_ securitygroup.Rule, _ securitygroup.Ours, stays bool, _ error) {
 	for _, have := range ours.Leases {
 		if have.ID == l.ID {
 			l.Until = later(l.Until, have.Until)
@@ -142,7 +197,14 @@ func (a *Access) attach(ctx context.Context, door Door, r securitygroup.Rule, ou
 	}
 	l.Until = l.Until.Truncate(time.Second)
 	key, value := l.Tag()
-	err := a.Cloud.Tag(ctx, door.Place(), r.ID, map[string]string{key: value, securitygroup.TagSource: r.Permission.String()})
+	tags := map[string]string{key: value, securitygroup.TagSource: r.Permission.String()}
+	owed.tag(tags, ours)
+	ending := len(byOthers(ours.Ending, mark)) > 0
+	if ending {
+		key, value := securitygroup.Mark{ID: mark, Since: a.now(door)}.Tag()
+		tags[key] = value
+	}
+	err := a.write(ctx, door.Place(), r, tags)
 	switch {
 	case securitygroup.IsNotFound(err):
 		return r, ours, false, nil
@@ -151,43 +213,80 @@ func (a *Access) attach(ctx context.Context, door Door, r securitygroup.Rule, ou
 	case err != nil:
 		return r, ours, false, err
 	}
-	if len(ours.Ending) == 0 {
+	if !ending {
 		ready()
 	}
-	if err := pause(ctx, a.settle()); err != nil {
-		return r, ours, false, err
-	}
-	r, ours, stays, err = a.reread(ctx, door, r.ID)
-	if err != nil || !stays {
-		return r, ours, false, err
-	}
-	if !slices.ContainsFunc(ours.Leases, func(have securitygroup.Lease) bool { return have.ID == l.ID && !have.Until.Before(l.Until) }) { // who tidied up took it for one that has ended
-		return r, ours, false, nil
-	}
-	if len(ours.Ending) == 0 {
+	now, ours, stays, err := a.standing(ctx, door, r, *l)
+	if err == nil && stays && len(ours.Ending) == 0 {
 		_ = a.Cloud.SetDescription(ctx, door.Place(), r.Group, r.ID, describe(ours.Fixed, ours.Live(a.now(door)))) // for people only
 	}
-	return r, ours, stays, err
+	return now, ours, stays, err
 }
 
-// Renew makes the lease that o holds end length from now. It opens anew what somebody
-// took away.
+// standing looks again at a rule that l was written on. is is false where it is gone, lets
+// in another than it did, or has lost l: to who tidied up and took it for one that had ended.
+func (a *Access) standing(ctx context.Context, door Door, r securitygroup.Rule, l securitygroup.Lease) (_ securitygroup.Rule, _ securitygroup.Ours, is bool, _ error) {
+	if err := pause(ctx, a.settle()); err != nil {
+		return r, securitygroup.Ours{}, false, err
+	}
+	now, ours, ok, err := a.reread(ctx, door.Place(), r.ID)
+	if err != nil || !ok {
+		return r, ours, false, err
+	}
+	if now.Permission != r.Permission {
+		return now, ours, false, a.untag(ctx, door.Place(), r.ID, l)
+	}
+	is = slices.ContainsFunc(ours.Leases, func(have securitygroup.Lease) bool {
+		return have.ID == l.ID && !have.Until.Before(l.Until.Truncate(time.Second))
+	})
+	return now, ours, is, nil
+}
+
+// Renew makes the lease that o holds end length from now, and looks whether that lasts. It
+// opens anew what somebody took away, or is about to.
 func (a *Access) Renew(ctx context.Context, door Door, o Opened, length time.Duration) (Opened, error) {
+	o, there, err := a.extend(ctx, door, o, length)
+	if err != nil {
+		return o, err
+	}
+	return a.lasting(ctx, door, o, there, length)
+}
+
+// extend is the first half of Renew: there is false where the rule is gone.
+func (a *Access) extend(ctx context.Context, door Door, o Opened, length time.Duration) (_ Opened, there bool, _ error) {
 	if o.Foreign {
-		return o, nil
+		return o, true, nil
 	}
 	l := o.Lease
 	l.Until = a.now(door).Add(length)
 	key, value := l.Tag()
 	err := a.Cloud.Tag(ctx, door.Place(), o.Rule.ID, map[string]string{key: value})
 	if securitygroup.IsNotFound(err) {
-		return a.Open(ctx, door, o.Rule.Source.Prefix, l.ID, l.Person, length, nil)
+		return o, false, nil
 	}
 	if err != nil {
-		return o, err
+		return o, false, err
 	}
 	o.Lease = l
-	return o, nil
+	return o, true, nil
+}
+
+// lasting is the second half of Renew.
+func (a *Access) lasting(ctx context.Context, door Door, o Opened, there bool, length time.Duration) (Opened, error) {
+	if o.Foreign {
+		return o, nil
+	}
+	if there {
+		r, ours, stands, err := a.standing(ctx, door, o.Rule, o.Lease)
+		if err != nil {
+			return o, err
+		}
+		if stands && len(ours.Ending) == 0 {
+			o.Rule = r
+			return o, nil
+		}
+	}
+	return a.Open(ctx, door, o.Rule.Source.Prefix, o.Lease.ID, o.Lease.Person, length, nil)
 }
 
 // Release ends the lease that o holds: the rule goes with the last that needs it. What is
@@ -196,42 +295,64 @@ func (a *Access) Release(ctx context.Context, door Door, o Opened) error {
 	if o.Foreign {
 		return nil
 	}
+	place := door.Place()
+	// Who takes a rule's place takes its leases along, perhaps one that is over since: what
+	// others took away is looked for once more.
+	once := true
 	for range tries {
 		// By what it lets in, for another rule may have taken its place.
 		r, ok, err := a.find(ctx, door, o.Rule.Permission)
 		if err != nil {
 			return err
 		}
-		if !ok && o.Rule.ID == "" {
-			return nil
-		}
 		if !ok { // it is gone, or not read yet
-			r = o.Rule
+			if r = o.Rule; r.ID == "" {
+				return nil
+			}
 		}
 		ours, is := r.Ours()
-		if !is {
+		if ok && !is {
 			return nil
 		}
 		i := slices.IndexFunc(ours.Leases, func(l securitygroup.Lease) bool { return l.ID == o.Lease.ID })
 		switch {
-		case i >= 0 && ours.Leases[i].Until.After(o.Lease.Until):
+		case ok && i >= 0 && ours.Leases[i].Until.After(o.Lease.Until):
 			return nil
-		case !holds(ours, a.now(door), o.Lease):
-			gone, err := a.end(ctx, door.Place(), []securitygroup.Rule{r}, o.Lease)
-			if err != nil || len(gone) == 1 {
+		case !ok, !holds(ours, a.now(door), o.Lease):
+			// First the lease: who takes the rule's place has no use for it, and a reaper takes
+			// the rule, whatever befalls us.
+			own := o.Lease
+			if i >= 0 {
+				own = ours.Leases[i]
+			}
+			if err := a.untag(ctx, place, r.ID, own); err != nil {
 				return err
 			}
+			fate := a.end(ctx, place, []securitygroup.Rule{r}, o.Lease)[r.ID]
+			switch {
+			case fate.err != nil:
+				return fate.err
+			case fate.before && once:
+				once = false
+			case fate.gone:
+				return nil
+			case !ok: // others need it, or it lets in somebody else by now
+				return nil
+			}
+		case i < 0 && len(ours.Ending) > 0 && once:
+			once = false
 		case i < 0:
 			return nil
 		default:
-			if err := a.untag(ctx, door.Place(), r.ID, ours.Leases[i]); err != nil {
+			if err := a.untag(ctx, place, r.ID, ours.Leases[i]); err != nil {
 				return err
 			}
-			_ = a.Cloud.SetDescription(ctx, door.Place(), r.Group, r.ID, describe(ours.Fixed, others(ours.Live(a.now(door)), o.Lease.ID))) // for people only
+			_ = a.Cloud.SetDescription(ctx, place, r.Group, r.ID, describe(ours.Fixed, others(ours.Live(a.now(door)), o.Lease.ID))) // for people only
 			// The others may go at the same time, each leaving it to the next: look again.
-			if err := pause(ctx, a.settle()); err != nil {
-				return err
-			}
+			once = true
+		}
+		if err := pause(ctx, a.settle()); err != nil {
+			return err
 		}
 	}
 	return hinted("`sekisho reap` takes it away when it has ended", "%s: others change the rule for %s at the same time, again and again", door.Name, o.Rule.Source)
@@ -246,79 +367,159 @@ func holds(o securitygroup.Ours, now time.Time, without securitygroup.Lease) boo
 	return slices.ContainsFunc(o.Live(now), func(l securitygroup.Lease) bool { return l.ID != without.ID || l.Until.After(without.Until) })
 }
 
-// end takes rules away that nobody needs but the lease without, and says which are gone:
-// each is marked, and stays if somebody wrote a lease on it meanwhile.
-func (a *Access) end(ctx context.Context, place securitygroup.Place, rules []securitygroup.Rule, without securitygroup.Lease) (gone []securitygroup.Rule, err error) {
-	var errs []error
-	now, _ := a.Cloud.Now(place)
-	mark := securitygroup.Mark{ID: rand.Text()[:12], Since: now}
-	marked := map[string]securitygroup.Rule{}
-	for _, r := range rules {
-		switch err := a.mark(ctx, place, r, mark); {
-		case securitygroup.IsNotFound(err):
-			gone = append(gone, r)
-		case err != nil:
-			errs = append(errs, err)
-		default:
-			marked[r.ID] = r
-		}
-	}
-	if len(marked) == 0 {
-		return gone, errors.Join(errs...)
-	}
-	if err := pause(ctx, a.settle()); err != nil {
-		return gone, errors.Join(append(errs, err)...)
-	}
-	ids := slices.Sorted(maps.Keys(marked))
-	var again []string // whom somebody needs
-	if err := a.Cloud.Rules(ctx, place, securitygroup.Query{IDs: ids}, func(rs []securitygroup.Rule) error {
-		for _, r := range rs {
-			ours, is := r.Ours()
-			if now, _ := a.Cloud.Now(place); !is || holds(ours, now, without) && !ours.Altered(r) {
-				again = append(again, r.ID)
-			}
-		}
-		return nil
-	}); err != nil {
-		return gone, errors.Join(append(errs, err)...)
-	}
-	for _, id := range ids {
-		if slices.Contains(again, id) {
-			if err := a.untag(ctx, place, id, mark); err != nil {
-				errs = append(errs, err)
-			}
-			continue
-		}
-		if err := a.revoke(ctx, place, marked[id]); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		gone = append(gone, marked[id])
-	}
-	return gone, errors.Join(errs...)
+// fate is what became of a rule that was to go. The zero value: it stays, for somebody
+// needs it.
+type fate struct {
+	gone   bool
+	before bool  // others took it away
+	err    error // why it is still there
 }
 
-// mark says on a rule that it is being taken away. Where its leases leave no room for
-// another tag, the first to end makes some.
-func (a *Access) mark(ctx context.Context, place securitygroup.Place, r securitygroup.Rule, m securitygroup.Mark) error {
-	key, value := m.Tag()
-	err := a.Cloud.Tag(ctx, place, r.ID, map[string]string{key: value})
+// end takes rules away that nobody needs but the lease without, by id: each is marked, and
+// stays if somebody wrote a lease on it meanwhile.
+func (a *Access) end(ctx context.Context, place securitygroup.Place, rules []securitygroup.Rule, without securitygroup.Lease) map[string]fate {
+	fates := map[string]fate{}
+	for len(rules) > 0 {
+		c := a.claim(ctx, place, rules, func(r securitygroup.Rule, ours securitygroup.Ours, now time.Time) bool {
+			return holds(ours, now, without) && (len(ours.Fixed) > 0 || !ours.Altered(r))
+		})
+		for _, r := range rules[:c.looked] {
+			f := c.fates[r.ID]
+			if c.free[r.ID] {
+				if f.err = c.late(); f.err == nil {
+					f.before, f.err = a.revoke(ctx, place, r)
+				}
+				if f.gone = f.err == nil; !f.gone {
+					_ = a.untag(ctx, place, r.ID, c.marks[r.ID]) // else whoever tries for days fills its tags
+				}
+			}
+			fates[r.ID] = f
+		}
+		rules = rules[c.looked:]
+	}
+	return fates
+}
+
+// claim is some rules that are about to change in a way that shuts somebody out.
+type claim struct {
+	looked int             // so many of the rules
+	free   map[string]bool // those that nobody needs: they bear our mark
+	marks  map[string]securitygroup.Mark
+	fates  map[string]fate // of the others
+	began  time.Time       // by this machine's clock, which runs while it is suspended
+}
+
+const (
+	claimed   = 100              // rules are claimed at a time
+	claimTime = 20 * time.Second // that marking them may take
+	// lateAfter is well before others take a mark for a dead one's.
+	lateAfter = StuckAfter / 2
+)
+
+var errLate = errors.New("this machine stood still meanwhile, and what it knew of the rule may be wrong by now")
+
+// late says why it is too late to do what was claimed.
+func (c claim) late() error {
+	if d := time.Now().Round(0).Sub(c.began); d.Abs() > lateAfter {
+		return errLate
+	}
+	return nil
+}
+
+// claim marks rules, the first of them, waits, and looks at them again. Those that needed
+// says that somebody needs are left as they were.
+func (a *Access) claim(ctx context.Context, place securitygroup.Place, rules []securitygroup.Rule, needed func(securitygroup.Rule, securitygroup.Ours, time.Time) bool) claim {
+	c := claim{free: map[string]bool{}, marks: map[string]securitygroup.Mark{}, fates: map[string]fate{}, began: time.Now().Round(0)}
+	id := rand.Text()[:12]
+	for _, r := range rules[:min(len(rules), claimed)] {
+		if time.Since(c.began) > claimTime {
+			break
+		}
+		c.looked++
+		now, _ := a.Cloud.Now(place)
+		m := securitygroup.Mark{ID: id, Since: now}
+		key, value := m.Tag()
+		switch err := a.write(ctx, place, r, map[string]string{key: value}); {
+		case securitygroup.IsNotFound(err):
+			c.fates[r.ID] = fate{gone: true, before: true}
+		case err != nil:
+			c.fates[r.ID] = fate{err: err}
+		default:
+			c.marks[r.ID], c.free[r.ID] = m, true
+		}
+	}
+	if len(c.marks) == 0 {
+		return c
+	}
+	err := pause(ctx, a.settle())
+	if err == nil {
+		err = a.Cloud.Rules(ctx, place, securitygroup.Query{IDs: slices.Sorted(maps.Keys(c.marks))}, func(rs []securitygroup.Rule) error {
+			now, _ := a.Cloud.Now(place)
+			for _, r := range rs {
+				if ours, is := r.Ours(); c.free[r.ID] && (!is || needed(r, ours, now)) {
+					delete(c.free, r.ID)
+				}
+			}
+			return nil
+		})
+	}
+	for id, m := range c.marks {
+		switch {
+		case err != nil:
+			delete(c.free, id)
+			c.fates[id] = fate{err: err}
+		case !c.free[id]:
+			c.fates[id] = fate{err: a.untag(ctx, place, id, m)}
+		}
+	}
+	return c
+}
+
+// write writes tags on a rule. Where there is no room for them, what is of no use any more
+// makes some: leases that have ended, and marks of those who died.
+func (a *Access) write(ctx context.Context, place securitygroup.Place, r securitygroup.Rule, tags map[string]string) error {
+	err := a.Cloud.Tag(ctx, place, r.ID, tags)
 	if !securitygroup.IsTagLimit(err) {
 		return err
 	}
-	if ours, _ := r.Ours(); len(ours.Leases) > 0 {
-		if err := a.untag(ctx, place, r.ID, ours.Leases[0]); err != nil {
+	ours, _ := r.Ours()
+	now, _ := a.Cloud.Now(place)
+	if useless := over(ours, now); len(useless) > 0 {
+		if err := a.untag(ctx, place, r.ID, useless...); err != nil {
 			return err
 		}
+	} else if len(ours.Broken) == 0 {
+		return err
 	}
-	return a.Cloud.Tag(ctx, place, r.ID, map[string]string{key: value})
+	if err := a.Cloud.Untag(ctx, place, r.ID, ours.Broken...); err != nil && !securitygroup.IsNotFound(err) {
+		return err
+	}
+	return a.Cloud.Tag(ctx, place, r.ID, tags)
 }
+
+// over is what is on a rule that is of no use any more.
+func over(ours securitygroup.Ours, now time.Time) (over []tagged) {
+	for _, l := range ours.Leases {
+		if !now.Before(l.Until) {
+			over = append(over, l)
+		}
+	}
+	for _, m := range ours.Ending { // whoever made it died in it
+		if now.Sub(m.Since) > StuckAfter {
+			over = append(over, m)
+		}
+	}
+	return over
+}
+
+// tagged is what is written on a rule as a tag.
+type tagged interface{ Tag() (key, value string) }
 
 // untag takes tags off a rule that have the values that they were read with. What is gone
 // is no error.
-func (a *Access) untag(ctx context.Context, place securitygroup.Place, id string, tagged ...interface{ Tag() (key, value string) }) error {
+func (a *Access) untag(ctx context.Context, place securitygroup.Place, id string, over ...tagged) error {
 	tags := map[string]string{}
-	for _, t := range tagged {
+	for _, t := range over {
 		key, value := t.Tag()
 		tags[key] = value
 	}
@@ -330,12 +531,12 @@ func (a *Access) untag(ctx context.Context, place securitygroup.Place, id string
 }
 
 // revoke takes a rule away; one that is gone is no error.
-func (a *Access) revoke(ctx context.Context, place securitygroup.Place, r securitygroup.Rule) error {
+func (a *Access) revoke(ctx context.Context, place securitygroup.Place, r securitygroup.Rule) (before bool, _ error) {
 	err := a.Cloud.Revoke(ctx, place, r.Group, []string{r.ID})
 	if securitygroup.IsNotFound(err) {
-		return nil
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
 // find is the rule of door's group with just that permission, ours or not.
@@ -352,8 +553,8 @@ func (a *Access) find(ctx context.Context, door Door, p securitygroup.Permission
 }
 
 // reread reads a rule of ours anew; ok is false where it is gone, or ours no longer.
-func (a *Access) reread(ctx context.Context, door Door, id string) (r securitygroup.Rule, ours securitygroup.Ours, ok bool, err error) {
-	err = a.Cloud.Rules(ctx, door.Place(), securitygroup.Query{IDs: []string{id}}, func(rules []securitygroup.Rule) error {
+func (a *Access) reread(ctx context.Context, place securitygroup.Place, id string) (r securitygroup.Rule, ours securitygroup.Ours, ok bool, err error) {
+	err = a.Cloud.Rules(ctx, place, securitygroup.Query{IDs: []string{id}}, func(rules []securitygroup.Rule) error {
 		for _, r = range rules {
 			ours, ok = r.Ours()
 		}

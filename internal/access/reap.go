@@ -1,8 +1,10 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ type Ended struct {
 	Since time.Time           `json:"since,omitzero"`
 	Why   string              `json:"why"`
 	Error string              `json:"error,omitempty"` // why it is still there
+
+	err error
 }
 
 // Failure is a place that could not be looked at.
@@ -70,10 +74,12 @@ func (a *Access) Reap(ctx context.Context, places []securitygroup.Place) Reaped 
 		})
 	}
 	_ = group.Wait() // what went wrong is told by place
-	byPlace := func(x, y Ended) int { return x.Place.Compare(y.Place) }
-	slices.SortStableFunc(all.Revoked, byPlace)
-	slices.SortStableFunc(all.Left, byPlace)
-	slices.SortStableFunc(all.Stuck, byPlace)
+	byPlace := func(x, y Ended) int {
+		return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group), strings.Compare(x.Rule, y.Rule))
+	}
+	slices.SortFunc(all.Revoked, byPlace)
+	slices.SortFunc(all.Left, byPlace)
+	slices.SortFunc(all.Stuck, byPlace)
 	slices.SortFunc(all.Failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
 	return all
 }
@@ -108,24 +114,19 @@ func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reape
 	if len(over) == 0 {
 		return res
 	}
-	gone, err := a.end(ctx, place, over, securitygroup.Lease{})
-	for _, r := range gone {
-		res.Revoked = append(res.Revoked, ended[r.ID])
-		delete(ended, r.ID)
-	}
-	if err == nil { // what is left was needed again
-		res.Live += len(ended)
-		return res
-	}
-	for _, r := range over {
-		e, left := ended[r.ID]
-		if !left {
-			continue
-		}
-		e.Error = err.Error()
-		res.Left = append(res.Left, e)
-		if now.Sub(e.Since) > StuckAfter {
-			res.Stuck = append(res.Stuck, e)
+	for id, fate := range a.end(ctx, place, over, securitygroup.Lease{}) {
+		e := ended[id]
+		switch {
+		case fate.gone:
+			res.Revoked = append(res.Revoked, e)
+		case fate.err == nil: // it was needed again
+			res.Live++
+		default:
+			e.Error = fate.err.Error()
+			res.Left = append(res.Left, e)
+			if now.Sub(e.Since) > StuckAfter {
+				res.Stuck = append(res.Stuck, e)
+			}
 		}
 	}
 	return res
@@ -151,18 +152,7 @@ func needless(r securitygroup.Rule, ours securitygroup.Ours, now time.Time) stri
 // tidy takes off a rule that somebody needs what has ended on it, so that others have
 // room. It may fail.
 func (a *Access) tidy(ctx context.Context, place securitygroup.Place, r securitygroup.Rule, ours securitygroup.Ours, now time.Time) {
-	var over []interface{ Tag() (key, value string) }
-	for _, l := range ours.Leases {
-		if !now.Before(l.Until) {
-			over = append(over, l)
-		}
-	}
-	for _, m := range ours.Ending { // whoever made it died in it
-		if now.Sub(m.Since) > StuckAfter {
-			over = append(over, m)
-		}
-	}
-	if len(over) > 0 && a.untag(ctx, place, r.ID, over...) == nil {
+	if useless := over(ours, now); len(useless) > 0 && a.untag(ctx, place, r.ID, useless...) == nil {
 		_ = a.Cloud.SetDescription(ctx, place, r.Group, r.ID, describe(ours.Fixed, ours.Live(now)))
 	}
 }
@@ -170,3 +160,9 @@ func (a *Access) tidy(ctx context.Context, place securitygroup.Place, r security
 func failure(place securitygroup.Place, err error) Failure {
 	return Failure{Place: place, Error: err.Error(), Hint: securitygroup.Hint(err), err: err}
 }
+
+// Err is why the rule is still there; nil where it is not.
+func (e Ended) Err() error { return e.err }
+
+// Revoking is how somebody takes the rule away by hand.
+func (e Ended) Revoking() string { return revoking(e.Place, e.Group, e.Rule) }

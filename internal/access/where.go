@@ -42,6 +42,11 @@ type Progress struct{ Places, Done, Rules int }
 // holds it, or a prefix list that has one. What could not be looked at is in Failed: hits
 // may be missing there. told, unless nil, hears how it goes, from several goroutines.
 func (a *Access) Where(ctx context.Context, addr netip.Addr, places []securitygroup.Place, told func(Progress)) (hits []Hit, failed []Failure) {
+	return a.where(ctx, func(p netip.Prefix) bool { return p.Contains(addr) }, places, told)
+}
+
+// where is Where for every prefix that holds says yes to.
+func (a *Access) where(ctx context.Context, holds func(netip.Prefix) bool, places []securitygroup.Place, told func(Progress)) (hits []Hit, failed []Failure) {
 	var mu sync.Mutex
 	progress := Progress{Places: len(places)}
 	tell := func(done, rules int) {
@@ -57,7 +62,7 @@ func (a *Access) Where(ctx context.Context, addr netip.Addr, places []securitygr
 	var group errgroup.Group
 	for _, place := range places {
 		group.Go(func() error {
-			found, err := a.whereIn(ctx, addr, place, func(n int) { tell(0, n) })
+			found, err := a.whereIn(ctx, holds, place, func(n int) { tell(0, n) })
 			tell(1, 0)
 			mu.Lock()
 			defer mu.Unlock()
@@ -77,13 +82,13 @@ func (a *Access) Where(ctx context.Context, addr netip.Addr, places []securitygr
 }
 
 // whereIn is Where for one place. Where it fails, the hits are those found until then.
-func (a *Access) whereIn(ctx context.Context, addr netip.Addr, place securitygroup.Place, read func(n int)) ([]Hit, error) {
+func (a *Access) whereIn(ctx context.Context, holds func(netip.Prefix) bool, place securitygroup.Place, read func(n int)) ([]Hit, error) {
 	var hits []Hit
 	listed := map[string][]securitygroup.Rule{} // rules by the list that they name
 	err := a.Cloud.Rules(ctx, place, securitygroup.Query{}, func(rules []securitygroup.Rule) error {
 		for _, r := range rules {
 			switch {
-			case r.Source.Prefix.IsValid() && r.Source.Prefix.Contains(addr):
+			case r.Source.Prefix.IsValid() && holds(r.Source.Prefix):
 				hits = append(hits, a.hit(place, r, r.Source.Prefix))
 			case r.Source.PrefixList != "":
 				listed[r.Source.PrefixList] = append(listed[r.Source.PrefixList], r)
@@ -101,7 +106,7 @@ func (a *Access) whereIn(ctx context.Context, addr netip.Addr, place securitygro
 			return hits, err
 		}
 		for _, l := range lists {
-			if i := slices.IndexFunc(l.Entries, func(e securitygroup.Entry) bool { return e.Prefix.Contains(addr) }); i >= 0 {
+			if i := slices.IndexFunc(l.Entries, func(e securitygroup.Entry) bool { return holds(e.Prefix) }); i >= 0 {
 				for _, r := range listed[l.ID] {
 					hits = append(hits, a.hit(place, r, l.Entries[i].Prefix))
 				}

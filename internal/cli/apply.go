@@ -35,6 +35,8 @@ func applyCommand(g *globals) *cobra.Command {
 			"the kernel goes back by itself, even where this program and the daemon are killed; and sshd's settings and ports, which\n" +
 			"a timer puts back. A new SSH login that comes through the new rules, and by the new port, confirms them, or\n" +
 			"`sekisho confirm` typed in such a login. A move of the port takes two trials: the old port closes in the second.\n" +
+			"Where it names targets, people's fixed addresses are then put into their security groups: what lets in comes first, what shuts\n" +
+			"out last, and what would shut you out is refused.\n" +
 			"Ctrl-C goes back at once. Where no daemon runs, this command guards the host for as long as the trial takes.\n" +
 			"The exit code is 0 where it was confirmed or nothing was to do, 1 where it was refused or reverted.",
 		Example: `  sekisho apply
@@ -47,13 +49,14 @@ func applyCommand(g *globals) *cobra.Command {
 				return &exitError{exitUsage, withHint(fmt.Errorf("a trial of %q cannot be", within), fmt.Sprintf("give --within from %s to %s, for example 90s", shortDuration(trial.MinWithin), shortDuration(trial.MaxWithin)))}
 			}
 			a.request.Within = d
-			return a.run(cmd.Context())
+			return a.all(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&within, "within", "60s", "how long there is to confirm")
 	cmd.Flags().BoolVar(&a.yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&a.request.Force, "force", false, "also where it would lock somebody out")
 	cmd.Flags().BoolVar(&a.request.NoWait, "no-wait", false, "confirm at once, without a proof that somebody still gets in")
+	scopeFlags(cmd, &a.about)
 	return cmd
 }
 
@@ -61,7 +64,29 @@ func applyCommand(g *globals) *cobra.Command {
 type application struct {
 	g       *globals
 	yes     bool
+	about   scope
 	request daemon.ApplyRequest
+}
+
+// all applies what the command is about: this host first, then the groups.
+func (a *application) all(ctx context.Context) error {
+	u := newUI(a.g)
+	about, err := a.about.settled(a.g, u)
+	if err != nil {
+		return err
+	}
+	if about.host {
+		if err := a.run(ctx); err != nil {
+			return err
+		}
+	}
+	if about.groups {
+		if about.host && !a.g.json {
+			u.line("")
+		}
+		return a.applyGroups(ctx, u, ownSession(ctx))
+	}
+	return nil
 }
 
 // mostSteps is how many trials one apply makes: the rules alone where sshd has both
@@ -74,7 +99,11 @@ func (a *application) run(ctx context.Context) error {
 	for step := range mostSteps {
 		plan, err := planHost(ctx, a.g, own)
 		if err == nil {
-			err = plan.tell(u, own)
+			if a.g.json {
+				err = u.json(&plan)
+			} else {
+				plan.tell(u, own)
+			}
 		}
 		switch {
 		case err != nil:

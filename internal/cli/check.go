@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,11 +18,12 @@ import (
 )
 
 func checkCommand(g *globals) *cobra.Command {
-	var quiet bool
+	var quiet, local bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look how well this host protects SSH, and what to do about it",
-		Long: "Looks at sshd, the firewall, the accounts and their keys, and the system. Nothing is changed, and root is not needed: what\n" +
+		Long: "Looks at sshd, the firewall, the accounts and their keys, and the system; and, where the configuration names targets, at their\n" +
+			"security groups and for former addresses in all groups. Nothing is changed, and root is not needed: what\n" +
 			"only root sees is told. The exit code is 1 where something is wrong.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,6 +32,9 @@ func checkCommand(g *globals) *cobra.Command {
 				return err
 			}
 			report := posture.Judge(posture.Look(cmd.Context(), o))
+			if o.Config != nil && len(o.Config.Targets) > 0 && !local {
+				report = report.With(g.checkGroups(cmd.Context()))
+			}
 			u := newUI(g)
 			if g.json {
 				if err := u.json(report); err != nil {
@@ -44,6 +49,7 @@ func checkCommand(g *globals) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&local, "local", false, "leave out the security groups of targets")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "leave out what is no finding, and why each matters")
 	return cmd
 }
@@ -64,6 +70,36 @@ func checkOptions(ctx context.Context, g *globals) (posture.Options, error) {
 	}
 	o.Daemon = askDaemon(ctx, g)
 	return o, nil
+}
+
+// checkGroups looks at the targets' security groups: what is wrong there, and what could
+// not be looked at.
+func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, unseen []posture.Unseen) {
+	c, err := g.cloud("")
+	if err != nil {
+		return nil, []posture.Unseen{{What: "security groups", Why: err.Error()}}
+	}
+	plan := c.Plan(ctx, c.Doors(), nil)
+	former, failed := c.Former(ctx, c.Places())
+	for _, f := range slices.Concat(plan.Findings, former) {
+		found = append(found, posture.Finding{ID: f.ID, Severity: posture.Severity(f.Severity), What: f.What, Why: f.Why, Remedy: f.Remedy})
+	}
+	for _, group := range plan.Groups {
+		if n := len(group.Changes); n > 0 {
+			found = append(found, posture.Finding{
+				ID: "group_plan", Severity: posture.Low, What: fmt.Sprintf("%s in %s (%s) is not as the file says: %s", group.Group.ID, group.Place, strings.Join(group.Targets, ", "), plural(n, "change")),
+				Why: "somebody gets in who should not, or the other way round", Remedy: "sekisho plan --groups, then: sekisho apply --groups",
+			})
+		}
+	}
+	told := map[string]bool{}
+	for _, f := range slices.Concat(plan.Failed, failed) {
+		if !told[f.Error] {
+			told[f.Error] = true
+			unseen = append(unseen, posture.Unseen{What: "security groups in " + f.Place.String(), Why: f.Error, Remedy: f.Hint})
+		}
+	}
+	return found, unseen
 }
 
 // askDaemon asks the daemon, shortly.

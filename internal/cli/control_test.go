@@ -150,7 +150,9 @@ type talkKey struct{}
 //	! expect REGEXP                 it has not been shown
 //	type TEXT                       type a line
 //	hostname                        type this host's name
+//	ec2 ...                         EC2, of the script's own: ec2Command
 var talkCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"ec2": ec2Command,
 	"control": func(ts *testscript.TestScript, _ bool, args []string) {
 		c, err := newControl(ts.ReadFile(args[0]))
 		ts.Check(err)

@@ -1,129 +1,401 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sekisho/internal/access"
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
+	"sekisho/internal/ownaddr"
 	"sekisho/internal/printable"
+	"sekisho/internal/securitygroup"
 )
 
+// open, close and leases: of this host, whose daemon they ask, and of targets, whose
+// security groups they change.
+
 func openCommand(g *globals) *cobra.Command {
-	var addr, duration, reason string
+	o := &opening{g: g}
 	cmd := &cobra.Command{
-		Use:   "open",
+		Use:   "open [TARGET]",
 		Short: "Let an address in to SSH for a while",
-		Long: "Let a host, or an IPv6 /64, in to SSH on this host for a while: in front of countries and rates, behind bans. It counts\n" +
-			"where the exposure is on_request or public. It ends by itself, in the kernel. Without --addr it is the address that\n" +
+		Long: "With a TARGET of the configuration: let your own address in to it for a while, in its security group. It shuts by itself,\n" +
+			"by what is written on the rule. Asked again, it stays open longer.\n\n" +
+			"Without one: let a host, or an IPv6 /64, in to SSH on this host: in front of countries and rates, behind bans. It counts\n" +
+			"where the exposure is on_request or public. It ends by itself, in the kernel. Without --ip it is the address that\n" +
 			"you are logged in from.",
-		Example: `  sekisho open --addr 203.0.113.7 --for 2h --reason "night shift"
-  sekisho open --addr 2001:db8:1:2::/64`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := prefixOrOwn(cmd.Context(), addr)
-			if err != nil {
-				return err
+		Example: `  sekisho open web-prod --for 2h
+  sekisho open --ip 203.0.113.7 --for 2h --reason "night shift"
+  sekisho open --ip 2001:db8:1:2::/64`,
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: g.targetNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.cmd = cmd
+			if len(args) == 1 {
+				return o.target(cmd.Context(), args[0])
 			}
-			q := daemon.GrantRequest{Prefix: p, Reason: reason}
-			if q.For, err = config.ParseDuration(duration); err != nil || q.For <= 0 {
-				return &exitError{exitUsage, withHint(fmt.Errorf("%q is not a duration", duration), "for example 30m, 12h or 7d; an address that is to stay belongs under admins")}
-			}
-			var grant daemon.Grant
-			if err := newClient(g).post(cmd.Context(), "grants", q, &grant); err != nil {
-				return err
-			}
-			u := newUI(g)
-			if g.json {
-				return u.json(grant)
-			}
-			u.line(fmt.Sprintf("%s is let in until %s", printable.Prefix(grant.Prefix), clockTime(grant.Until)))
-			return nil
+			return o.host(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&addr, "addr", "", "whom (default: the address that you are logged in from)")
-	cmd.Flags().StringVar(&duration, "for", "1h", "how long, for example 30m or 7d")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks later")
+	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an address (default: your own)")
+	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip")
+	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, for example 30m or 7d")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for whoever asks later (this host only)")
+	personFlag(cmd, &o.person)
+	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
 	return cmd
 }
 
+type opening struct {
+	g                                  *globals
+	cmd                                *cobra.Command
+	ip, addr, duration, reason, person string
+}
+
+func (o *opening) length() (time.Duration, error) {
+	d, err := config.ParseDuration(o.duration)
+	if err != nil || d <= 0 {
+		return 0, &exitError{exitUsage, withHint(fmt.Errorf("%q is not a duration", o.duration), "for example 30m, 12h or 7d; an address that is to stay belongs under admins, or under a person's fixed")}
+	}
+	return d, nil
+}
+
+// host lets somebody in to this host.
+func (o *opening) host(ctx context.Context) error {
+	p, err := prefixOrOwn(ctx, cmp.Or(o.ip, o.addr))
+	if err != nil {
+		return err
+	}
+	q := daemon.GrantRequest{Prefix: p, Reason: o.reason}
+	if q.For, err = o.length(); err != nil {
+		return err
+	}
+	var grant daemon.Grant
+	if err := newClient(o.g).post(ctx, "grants", q, &grant); err != nil {
+		return err
+	}
+	u := newUI(o.g)
+	if o.g.json {
+		return u.json(grant)
+	}
+	u.line(fmt.Sprintf("%s is let in until %s", printable.Prefix(grant.Prefix), clockTime(grant.Until)))
+	return nil
+}
+
+// openView is what open tells of a target.
+type openView struct {
+	Target  string       `json:"target"`
+	Prefix  netip.Prefix `json:"prefix"`
+	By      []string     `json:"by"` // who said that it is our address
+	Rule    string       `json:"rule"`
+	Until   time.Time    `json:"until,omitzero"` // absent: the rule is not ours
+	Shared  []string     `json:"shared"`         // who else needs the rule
+	Foreign bool         `json:"foreign"`        // it is open by a rule that is not ours: nothing was opened
+}
+
+// target lets us in to a target, by each family in which it can be reached.
+func (o *opening) target(ctx context.Context, name string) error {
+	c, err := o.g.cloud(o.person)
+	if err != nil {
+		return err
+	}
+	door, err := c.door(name)
+	if err != nil {
+		return err
+	}
+	person, err := whose(c.Config, o.person)
+	if err != nil {
+		return err
+	}
+	length, err := o.length()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	request := access.Request{Person: person, At: now}
+	if o.cmd.Flags().Changed("for") {
+		request.For = length
+	}
+	decision, err := c.Decide(door, request)
+	if err == nil {
+		err = decision.Err()
+	}
+	if err != nil {
+		return advised(err)
+	}
+	found, err := c.ownAddresses(o.cmd, door, cmp.Or(o.ip, o.addr))
+	if err != nil {
+		return err
+	}
+	u := newUI(o.g)
+	views := []openView{}
+	for _, own := range found {
+		opened, err := c.Open(ctx, door, door.Prefix(own.Addr), person, person, decision.Until.Sub(now), nil)
+		if err != nil {
+			return c.explain(err)
+		}
+		v := openView{Target: door.Name, Prefix: door.Prefix(own.Addr), By: own.By, Rule: opened.Rule.ID, Until: opened.Lease.Until, Shared: []string{}, Foreign: opened.Foreign}
+		for _, l := range opened.Others {
+			v.Shared = append(v.Shared, l.Person)
+		}
+		v.Shared = append(v.Shared, opened.Fixed...)
+		slices.Sort(v.Shared)
+		v.Shared = slices.Compact(v.Shared)
+		views = append(views, v)
+		if !o.g.json {
+			o.tell(u, v, person)
+		}
+	}
+	if o.g.json {
+		return u.json(views)
+	}
+	return nil
+}
+
+func (o *opening) tell(u *ui, v openView, person string) {
+	by := ""
+	if len(v.By) > 0 {
+		by = " (by " + strings.Join(v.By, ", ") + ")"
+	}
+	if v.Foreign {
+		u.line(fmt.Sprintf("%s lets in %s%s already, by rule %s, which is not ours: nothing was opened, and nothing shuts by itself", v.Target, printable.Prefix(v.Prefix), by, v.Rule))
+		return
+	}
+	u.line(fmt.Sprintf("%s is open for %s%s until %s", v.Target, printable.Prefix(v.Prefix), by, clockTime(v.Until)))
+	if others := slices.DeleteFunc(slices.Clone(v.Shared), func(p string) bool { return p == person }); len(others) > 0 {
+		u.line("the same address is also that of " + strings.Join(others, ", ") + ": whoever shares it gets in, too")
+	}
+}
+
+// ownAddresses are the addresses by which we reach a target, one of each family that it
+// has: the one that is given, or those that can be found out.
+func (c *inCloud) ownAddresses(cmd *cobra.Command, door access.Door, given string) ([]ownaddr.Answer, error) {
+	if given != "" {
+		p, err := parsePrefix(given)
+		if err != nil {
+			return nil, err
+		}
+		if !p.IsSingleIP() && p != door.Prefix(p.Addr()) {
+			return nil, &exitError{exitUsage, withHint(fmt.Errorf("%s is wider than what a target is opened for", printable.Prefix(p)), "give one address")}
+		}
+		return []ownaddr.Answer{{Addr: p.Addr()}}, nil
+	}
+	ctx := cmd.Context()
+	dir, err := c.g.accessDir(cmd)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := ownaddr.Resolve(ctx, door.Host[0])
+	if err != nil {
+		return nil, withHint(err, "see `host` of target "+door.Name+" in the configuration, or give your address: --ip ADDR")
+	}
+	var found []ownaddr.Answer
+	var errs []error
+	seen := map[ownaddr.Family]bool{}
+	for _, a := range addrs {
+		family := ownaddr.FamilyOf(a)
+		if seen[family] {
+			continue
+		}
+		seen[family] = true
+		answer, err := c.finder(dir).Find(ctx, family, a)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		found = append(found, answer)
+	}
+	if len(found) == 0 {
+		return nil, withHint(errors.Join(errs...), "give the address that you are seen by: --ip ADDR")
+	}
+	return found, nil
+}
+
 func closeCommand(g *globals) *cobra.Command {
-	var addr string
-	var all bool
+	var addr, ip, person string
+	var all, everybody bool
 	cmd := &cobra.Command{
-		Use:   "close",
+		Use:   "close [TARGET]",
 		Short: "End what open began",
-		Long:  "End every grant that touches an address or a prefix. Connections that are there stay.",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := daemon.RevokeRequest{All: all}
-			if all && addr != "" {
-				return &exitError{exitUsage, withHint(errors.New("give --addr or --all"), "see `sekisho leases`")}
+		Long: "With a TARGET: end your leases on it, from all of your machines; with --everybody, everybody's. Rules that others still\n" +
+			"need stay, and so do connections.\n\n" +
+			"Without one: end every grant of this host that touches an address or a prefix. Connections that are there stay.",
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: g.targetNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return closeTarget(cmd.Context(), g, args[0], person, everybody)
 			}
-			if !all {
-				var err error
-				if q.Prefix, err = prefixOrOwn(cmd.Context(), addr); err != nil {
-					return err
-				}
-			}
-			var reply daemon.RevokeReply
-			if err := newClient(g).delete(cmd.Context(), "grants", q, &reply); err != nil {
-				return err
-			}
-			u := newUI(g)
-			if g.json {
-				return u.json(reply)
-			}
-			for _, grant := range reply.Revoked {
-				u.line(printable.Prefix(grant.Prefix) + " is no longer let in by a grant")
-			}
-			switch {
-			case len(reply.Revoked) > 0:
-			case all:
-				u.line("there was no grant")
-			default:
-				u.line(printable.Prefix(q.Prefix) + " had no grant")
-			}
-			return nil
+			return closeHost(cmd.Context(), g, cmp.Or(ip, addr), all)
 		},
 	}
-	cmd.Flags().StringVar(&addr, "addr", "", "whose (default: the address that you are logged in from)")
-	cmd.Flags().BoolVar(&all, "all", false, "every grant")
+	cmd.Flags().StringVar(&ip, "ip", "", "whose (this host only; default: the address that you are logged in from)")
+	cmd.Flags().StringVar(&addr, "addr", "", "the same as --ip")
+	cmd.Flags().BoolVar(&all, "all", false, "every grant (this host only)")
+	cmd.Flags().BoolVar(&everybody, "everybody", false, "everybody's leases on the target")
+	personFlag(cmd, &person)
+	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
+	cmd.MarkFlagsMutuallyExclusive("everybody", "person")
 	return cmd
+}
+
+// closedView is a lease that was ended.
+type closedView struct {
+	Target string               `json:"target"`
+	Source securitygroup.Source `json:"source"`
+	Person string               `json:"person"`
+}
+
+func closeTarget(ctx context.Context, g *globals, name, person string, everybody bool) error {
+	c, err := g.cloud(person)
+	if err != nil {
+		return err
+	}
+	door, err := c.door(name)
+	if err != nil {
+		return err
+	}
+	who := ""
+	if !everybody {
+		if who, err = whose(c.Config, person); err != nil {
+			return err
+		}
+	}
+	ended, err := c.Close(ctx, []access.Door{door}, who)
+	views := []closedView{}
+	for _, e := range ended {
+		views = append(views, closedView{e.Target, e.Source, strings.Join(e.People, ", ")})
+	}
+	u := newUI(g)
+	if g.json {
+		if jsonErr := u.json(views); jsonErr != nil {
+			return jsonErr
+		}
+		return c.explain(err)
+	}
+	for _, v := range views {
+		u.line(fmt.Sprintf("%s is shut for %s (%s)", v.Target, v.Source, v.Person))
+	}
+	if len(views) == 0 && err == nil {
+		u.line(fmt.Sprintf("there was no lease of %s on %s", cmp.Or(who, "anybody"), door.Name))
+	}
+	return c.explain(err)
+}
+
+func closeHost(ctx context.Context, g *globals, addr string, all bool) error {
+	q := daemon.RevokeRequest{All: all}
+	if all && addr != "" {
+		return &exitError{exitUsage, withHint(errors.New("give --ip or --all"), "see `sekisho leases`")}
+	}
+	if !all {
+		var err error
+		if q.Prefix, err = prefixOrOwn(ctx, addr); err != nil {
+			return err
+		}
+	}
+	var reply daemon.RevokeReply
+	if err := newClient(g).delete(ctx, "grants", q, &reply); err != nil {
+		return err
+	}
+	u := newUI(g)
+	if g.json {
+		return u.json(reply)
+	}
+	for _, grant := range reply.Revoked {
+		u.line(printable.Prefix(grant.Prefix) + " is no longer let in by a grant")
+	}
+	switch {
+	case len(reply.Revoked) > 0:
+	case all:
+		u.line("there was no grant")
+	default:
+		u.line(printable.Prefix(q.Prefix) + " had no grant")
+	}
+	return nil
 }
 
 func leasesCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "leases",
 		Short: "List who is let in for a while",
+		Long:  "List the grants of this host, where its daemon runs, and the leases on the security groups of all targets.",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var grants []daemon.Grant
-			if err := newClient(g).get(cmd.Context(), "grants", nil, &grants); err != nil {
+			ctx := cmd.Context()
+			cfg, err := g.load()
+			if err != nil && !errors.Is(err, os.ErrPermission) {
 				return err
 			}
-			u := newUI(g)
-			if g.json {
-				return u.json(grants)
+			targets := err == nil && len(cfg.Targets) > 0
+			var grants []daemon.Grant
+			err = newClient(g).get(ctx, "grants", nil, &grants)
+			if err != nil && (!targets || !errors.Is(err, errSilent)) {
+				return err
 			}
-			if len(grants) == 0 {
-				u.line("there is no grant")
-				return nil
-			}
-			now := time.Now()
-			rows := [][]string{{"PREFIX", "LEFT", "HOLDER", "REASON"}}
+			leases := []leaseView{}
 			for _, grant := range grants {
-				rows = append(rows, []string{printable.Prefix(grant.Prefix), shortDuration(grant.Until.Sub(now)), grant.Holder, grant.Reason})
+				leases = append(leases, leaseView{Grant: grant})
 			}
-			u.table(rows)
-			return nil
+			u := newUI(g)
+			var failed error
+			if targets {
+				c, err := g.cloud("")
+				if err != nil {
+					return err
+				}
+				who, failures := c.Who(ctx, c.Doors())
+				for _, w := range who {
+					for _, l := range w.Leases {
+						leases = append(leases, leaseView{Target: w.Target, Rule: w.Rule, Grant: daemon.Grant{Prefix: w.Source.Prefix, Until: l.Until, Holder: l.Person}})
+					}
+				}
+				failed = c.failures(u, failures)
+			}
+			if g.json {
+				return errors.Join(u.json(leases), failed)
+			}
+			u.leases(leases)
+			return failed
 		},
 	}
+}
+
+// leaseView is a lease as leases shows it: a grant of this host's, or one on a target.
+type leaseView struct {
+	Target string `json:"target,omitempty"` // "": this host
+	Rule   string `json:"rule,omitempty"`
+	daemon.Grant
+}
+
+func (u *ui) leases(leases []leaseView) {
+	if len(leases) == 0 {
+		u.line("there is no grant")
+		return
+	}
+	now := time.Now()
+	rows := [][]string{{"PREFIX", "LEFT", "HOLDER", "REASON"}}
+	targets := slices.ContainsFunc(leases, func(l leaseView) bool { return l.Target != "" })
+	if targets {
+		rows[0] = append([]string{"TARGET"}, rows[0]...)
+	}
+	for _, l := range leases {
+		row := []string{printable.Prefix(l.Prefix), shortDuration(l.Until.Sub(now)), l.Holder, l.Reason}
+		if targets {
+			row = append([]string{cmp.Or(l.Target, "this host")}, row...)
+		}
+		rows = append(rows, row)
+	}
+	u.table(rows)
 }
 
 // prefixOrOwn reads the value of --addr; without one it is the address that the
@@ -138,7 +410,7 @@ func prefixOrOwn(ctx context.Context, addr string) (netip.Prefix, error) {
 		if s.old.IsValid() {
 			err = fmt.Errorf("the connection from %s that this shell was begun by is over: whose address is meant cannot be told", s.old)
 		}
-		return netip.Prefix{}, &exitError{exitUsage, withHint(err, "give it: --addr ADDR")}
+		return netip.Prefix{}, &exitError{exitUsage, withHint(err, "give it: --ip ADDR")}
 	}
 	a := s.peer.Addr()
 	return netip.PrefixFrom(a, a.BitLen()), nil

@@ -177,10 +177,7 @@ func (p *hostPlan) forced() bool {
 
 // tell tells the plan, in the order in which it matters: what changes in the firewall,
 // in sshd, then what is to be thought of before.
-func (p *hostPlan) tell(u *ui, own session) error {
-	if u.g.json {
-		return u.json(p)
-	}
+func (p *hostPlan) tell(u *ui, own session) {
 	printRules(u, p.PlanReply)
 	printSSHD(u, p)
 	concerns := len(p.Changes) + len(p.Refusals) + len(p.Blocks) + len(p.Warnings) + len(p.SSHD.Refusals) + len(p.SSHD.Warnings) + len(p.unseen)
@@ -197,5 +194,4 @@ func (p *hostPlan) tell(u *ui, own session) error {
 	for _, r := range p.SSHD.Refusals {
 		u.refused(r.What, r.Hint)
 	}
-	return nil
 }

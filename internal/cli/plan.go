@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,31 +16,78 @@ import (
 )
 
 func planCommand(g *globals) *cobra.Command {
+	var about scope
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what apply would change, and what speaks against it",
 		Long: "Show how the rule set that the configuration file asks for differs from the one in force, whom it would lock out, and\n" +
 			"which other firewall stands in the way; and which lines of sshd's configuration would change, and what that changes.\n" +
+			"Where it names targets: how the rules of their security groups differ from people's fixed addresses.\n" +
 			"Nothing is changed. Who is not root does not see all of sshd's.\n" +
 			"The exit code is 0 where nothing would change, 2 where something would, 1 for every error.",
 		Args: func(cmd *cobra.Command, args []string) error { return failureOf(usageArgs(cobra.NoArgs)(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			own := ownSession(cmd.Context())
-			plan, err := planHost(cmd.Context(), g, own)
-			if err != nil {
-				return failureOf(err)
-			}
-			err = plan.tell(newUI(g), own)
-			if err == nil && !plan.empty() {
-				return &exitError{exitChanges, errTold}
-			}
-			return err
+			return g.plan(cmd.Context(), about)
 		},
 	}
+	scopeFlags(cmd, &about)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return withHint(err, "see '"+cmd.CommandPath()+" --help'")
 	})
 	return cmd
+}
+
+// planView is a plan of both parts, as JSON.
+type planView struct {
+	*hostPlan
+	Groups *groupsView `json:"groups,omitempty"`
+}
+
+func (g *globals) plan(ctx context.Context, about scope) error {
+	u := newUI(g)
+	about, err := about.settled(g, u)
+	if err != nil {
+		return failureOf(err)
+	}
+	own := ownSession(ctx)
+	changes := false
+	var view planView
+	if about.host {
+		host, err := planHost(ctx, g, own)
+		if err != nil {
+			return failureOf(err)
+		}
+		view.hostPlan = &host
+		changes = !host.empty()
+		if !g.json {
+			host.tell(u, own)
+		}
+	}
+	var failed error
+	if about.groups {
+		c, plan, groups, err := g.groupsPlan(ctx, u, own)
+		if err != nil {
+			return failureOf(err)
+		}
+		view.Groups = &groups
+		changes = changes || !plan.Empty()
+		if !g.json {
+			if about.host {
+				u.line("")
+			}
+			u.groups(c, groups)
+		}
+		failed = failureOf(c.failures(u, plan.Failed))
+	}
+	if g.json {
+		if err := u.json(view); err != nil {
+			return failureOf(err)
+		}
+	}
+	if failed == nil && changes {
+		return &exitError{exitChanges, errTold}
+	}
+	return failed
 }
 
 // failureOf gives err the exit code 1, whatever it had: here 2 means something else.

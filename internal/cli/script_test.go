@@ -35,6 +35,7 @@ func TestScript(t *testing.T) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values[talkKey{}] = new(talk)
+			env.Values[ec2Key{}] = new(script)
 			env.Setenv("SSH_CONNECTION", "")
 			return nil
 		},

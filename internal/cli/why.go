@@ -15,10 +15,17 @@ import (
 
 func whyCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "why ADDR",
-		Short: "Say why an address is in or out",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Use:   "why ADDR | PERSON TARGET",
+		Short: "Say why an address is in or out, or why somebody may open a target",
+		Long: "With an address: everything that is known of it on this host. With a person and a target: each reason for a yes or a no; the exit\n" +
+			"code is 1 where the person gets in neither on request nor by a fixed address.",
+		Example: `  sekisho why 203.0.113.7
+  sekisho why hanako web-prod`,
+		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return whyTarget(cmd.Context(), g, args[0], args[1])
+			}
 			addr, err := netip.ParseAddr(args[0])
 			if err != nil {
 				return &exitError{exitUsage, withHint(fmt.Errorf("%q is not an address", args[0]), "give one address, for example 203.0.113.7")}

@@ -49,6 +49,14 @@ func (r Report) Clean() bool {
 	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity != Info })
 }
 
+// With is r with what others found beside, as in security groups.
+func (r Report) With(found []Finding, unseen []Unseen) Report {
+	r.Findings = slices.Concat(r.Findings, found)
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
+	r.Unseen = slices.Concat(r.Unseen, unseen)
+	return r
+}
+
 // changed is what a finding has of its own.
 type changed func(*Finding)
 

@@ -102,5 +102,15 @@ func Kinds() []Kind {
 		{"clock_unsynchronized", Low, "nobody keeps this machine's clock", "bans, grants and certificates end at the wrong time, and logs tell the wrong one", "systemctl enable --now systemd-timesyncd (or chronyd)"},
 		{"clock_off", High, "the clock is wrong", "bans, grants and certificates end at the wrong time, and logs tell the wrong one", "chronyc makestep, or: systemctl restart systemd-timesyncd"},
 		{"imds_v1", Medium, "EC2's metadata service answers without a token", "a flaw in any web service of this machine gives its credentials away", "aws ec2 modify-instance-metadata-options --http-tokens required --instance-id ..."},
+
+		// Security groups of the configuration's targets.
+		{"group_open_to_all", Critical, "a target's group lets everybody in to its port", "everybody on the internet gets to SSH there, whatever else is set", "take the rule away; whoever needs it gets in by a fixed address or on request"},
+		{"group_rule_wide", Medium, "a rule that is not ours lets a whole network in to a target's port", "everybody in that network gets to SSH there", "name the addresses under people " + file + ", then: sekisho apply, and take the rule away"},
+		{"group_rule_foreign", Low, "a rule that is not ours lets somebody in to a target's port", "nobody knows from the configuration whose it is, and until when", "give its owner that address under fixed " + file + ", then: sekisho adopt; or take it away"},
+		{"group_rule_altered", High, "a rule of ours lets in somebody else than whom it was made for", "somebody changed it by hand", "sekisho reap"},
+		{"group_lease_over", High, "a lease has ended, and its rule is still there", "a door that should be shut is open: no reaper runs, or it may not take the rule away", "sekisho reap, and see that one runs every minute"},
+		{"group_lease_long", High, "a lease ends later than any target allows", "somebody wrote another end into its tags", "sekisho close TARGET --person NAME"},
+		{"group_former_address", High, "a rule of any group lets in an address that somebody had once (former)", "whoever has that address today gets in", "take the rule away: sekisho where ADDR finds them all"},
+		{"group_plan", Low, "a target's group does not have the fixed addresses that the file names", "somebody gets in who should not, or the other way round", "sekisho plan --groups, then: sekisho apply --groups"},
 	}
 }

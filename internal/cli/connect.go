@@ -1,0 +1,374 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/access"
+	"sekisho/internal/config"
+	"sekisho/internal/relay"
+	"sekisho/internal/run"
+)
+
+// connect, ssh and ssh-config: ssh's way through a door. ssh starts connect as its
+// ProxyCommand, so whatever uses ssh (scp, rsync, git, Ansible, editors) goes that way.
+
+func connectCommand(g *globals) *cobra.Command {
+	var person, ip, target string
+	var pass bool
+	cmd := &cobra.Command{
+		Use:   "connect HOST [PORT]",
+		Short: "Open a target, connect to it, and shut it behind: ssh's ProxyCommand",
+		Long: "Open the target that HOST belongs to, for your own address, connect to it as soon as it answers, and relay standard input and\n" +
+			"output. The door is shut as the target's `close` says: after_connect, a moment after the connection is there, which goes on\n" +
+			"without it; or at_exit. What several processes of yours need at the same time is opened once, and shut by the last.\n" +
+			"`sekisho ssh-config` prints the lines for ~/.ssh/config.",
+		Example: `  ssh -o ProxyCommand='sekisho connect %h %p' web.example.com`,
+		Args:    usageArgs(cobra.RangeArgs(1, 2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.cloud(person)
+			if err != nil {
+				return err
+			}
+			name := args[0]
+			if target != "" {
+				name = target
+			}
+			door, err := c.door(name)
+			if err != nil {
+				return err
+			}
+			if len(args) == 2 {
+				if err := samePort(door, args[1]); err != nil {
+					return err
+				}
+			}
+			if pass && !door.HandsOver() {
+				return &exitError{exitUsage, withHint(fmt.Errorf("%s is kept open until ssh ends, which cannot be seen from a connection that was handed over", door.Name),
+					"set `close: after_connect` for it, or leave out --fdpass and ProxyUseFdpass")}
+			}
+			host := args[0]
+			if host == door.Name {
+				host = door.Host[0]
+			}
+			p, err := c.passage(cmd, door, host, ip)
+			if err != nil {
+				return err
+			}
+			return c.connect(cmd.Context(), p, pass)
+		},
+	}
+	cmd.Flags().StringVar(&target, "target", "", "the `TARGET` that HOST is, where several are")
+	cmd.Flags().StringVar(&ip, "ip", "", "your own address (default: it is found out)")
+	cmd.Flags().BoolVar(&pass, "fdpass", false, "hand the connection over to ssh: with its ProxyUseFdpass yes")
+	personFlag(cmd, &person)
+	return cmd
+}
+
+// samePort refuses a port that the target does not open.
+func samePort(door access.Door, port string) error {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return &exitError{exitUsage, withHint(fmt.Errorf("%q is no port", port), "ssh gives it as %p")}
+	}
+	if uint16(n) != door.Port {
+		return &exitError{exitUsage, withHint(fmt.Errorf("%s opens port %d, and ssh asks for port %d", door.Name, door.Port, n), fmt.Sprintf("write `Port %d` for this host in ~/.ssh/config, or mend `port` of the target", door.Port))}
+	}
+	return nil
+}
+
+// connect is the whole of a ProxyCommand.
+func (c *inCloud) connect(ctx context.Context, p *access.Passage, pass bool) (err error) {
+	// ssh ends its ProxyCommand by a hangup: a door that is open has to be shut then, too.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
+	ignored := make(chan os.Signal, 1) // whoever reads us may be gone: that is an error to write, and not our end
+	signal.Notify(ignored, syscall.SIGPIPE)
+	defer signal.Stop(ignored)
+
+	way, err := p.Connect(ctx)
+	if err != nil {
+		return c.explain(err)
+	}
+	out, ok := c.g.stdout.(*os.File)
+	in, ok2 := c.g.stdin.(*os.File)
+	if !ok || !ok2 {
+		return errors.Join(errors.New("standard input and output are no files"), way.Leave(ctx))
+	}
+	if pass {
+		return c.handOver(ctx, p, way, out)
+	}
+	defer way.Conn.Close()
+	// While it lives the door is shut behind it, or kept open.
+	going, over := context.WithCancel(ctx)
+	defer over()
+	left := make(chan error, 1)
+	go func() {
+		if p.Door.Close == config.CloseAtExit {
+			way.Keep(going)
+		} else {
+			way.Linger(going)
+		}
+		left <- way.Leave(ctx)
+	}()
+	_, err = relay.Relay(ctx, way.Conn, in, out)
+	over()
+	if ctx.Err() != nil {
+		err = nil // ssh has ended us
+	}
+	return errors.Join(err, c.explain(<-left))
+}
+
+// handOver gives ssh the connection. ssh waits for our end: another process shuts the
+// door behind it.
+func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.Way, out *os.File) error {
+	err := relay.PassDescriptor(way.Conn, out)
+	if err != nil {
+		if errors.Is(err, relay.ErrNotPassable) {
+			err = withHint(err, "set ProxyUseFdpass yes in ~/.ssh/config, or leave out --fdpass")
+		}
+		return errors.Join(err, way.Conn.Close(), way.Leave(ctx))
+	}
+	self, err := os.Executable()
+	if err == nil {
+		_, err = run.Detach(c.g.shutArgs(self, p, way.Own), nil)
+	}
+	if err != nil { // then ssh has to wait until it is shut
+		return errors.Join(c.explain(way.Leave(ctx)))
+	}
+	return nil // what the way holds ends with us
+}
+
+// shutArgs is the command that shuts a door in our place.
+func (g *globals) shutArgs(self string, p *access.Passage, own netip.Prefix) []string {
+	config, err := filepath.Abs(g.configPath)
+	if err != nil {
+		config = g.configPath
+	}
+	return []string{self, "shut", "--config", config, "--dir", p.Book.Dir(), "--person", p.Person, p.Door.Name, own.String()}
+}
+
+// shutCommand shuts a door behind a connection that was handed over.
+func shutCommand(g *globals) *cobra.Command {
+	var person, dir string
+	cmd := &cobra.Command{
+		Use:    "shut TARGET PREFIX",
+		Short:  "Shut a door behind a connection that ssh was given",
+		Hidden: true,
+		Args:   usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+			defer stop()
+			c, err := g.cloud(person)
+			if err != nil {
+				return err
+			}
+			door, err := c.door(args[0])
+			if err != nil {
+				return err
+			}
+			prefix, err := parsePrefix(args[1])
+			if err != nil {
+				return err
+			}
+			p, err := c.passageIn(dir, door, person)
+			if err != nil {
+				return err
+			}
+			return c.explain(p.Shut(ctx, prefix))
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "where what is opened is kept")
+	personFlag(cmd, &person)
+	return cmd
+}
+
+func sshCommand(g *globals) *cobra.Command {
+	var person, ip string
+	cmd := &cobra.Command{
+		Use:   "ssh TARGET [ARG...]",
+		Short: "ssh to a target, which is open for as long as that takes",
+		Long: "Run ssh with `sekisho connect` as its ProxyCommand. What follows TARGET is ssh's own: options, and a command. TARGET may have a\n" +
+			"user in front: ops@web-prod. Flags of sekisho's own go before TARGET.",
+		Example: `  sekisho ssh web-prod
+  sekisho ssh ops@web-prod -L 8080:localhost:80
+  sekisho ssh web-prod uptime`,
+		Args:              usageArgs(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: g.targetNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.cloud(person)
+			if err != nil {
+				return err
+			}
+			user, name, has := strings.Cut(args[0], "@")
+			if !has {
+				user, name = "", args[0]
+			}
+			door, err := c.door(name)
+			if err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			given := options(args[1:])
+			argv := append([]string{"ssh"}, given...) // ssh takes the first value that it finds
+			argv = append(argv, g.sshOptions(cmd, self, door, person, ip)...)
+			if has {
+				argv = append(argv, "-l", user)
+			}
+			argv = append(argv, "--", door.Host[0])
+			argv = append(argv, args[1+len(given):]...)
+			if err := run.Become(argv, nil); err != nil {
+				return withHint(err, "install OpenSSH's client")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVar(&ip, "ip", "", "your own address (default: it is found out)")
+	personFlag(cmd, &person)
+	return cmd
+}
+
+// withValue are ssh's options that take a value (ssh(1), OpenSSH 10).
+const withValue = "BbcDEeFIiJLlmOoPpQRSWw"
+
+// options are those of args at their front that are ssh's options, with their values: ssh
+// takes none after the host that it would not take for the command's.
+func options(args []string) []string {
+	n := 0
+	for n < len(args) && strings.HasPrefix(args[n], "-") && args[n] != "-" && args[n] != "--" {
+		arg := args[n]
+		n++
+		for i := 1; i < len(arg); i++ {
+			if strings.ContainsRune(withValue, rune(arg[i])) {
+				if i == len(arg)-1 && n < len(args) {
+					n++
+				}
+				break
+			}
+		}
+	}
+	return args[:n]
+}
+
+// sshOptions have ssh go through connect.
+func (g *globals) sshOptions(cmd *cobra.Command, self string, door access.Door, person, ip string) []string {
+	proxy := []string{self, "--config", g.configPath}
+	if cmd.Flags().Changed("state-dir") {
+		proxy = append(proxy, "--state-dir", g.stateDir)
+	}
+	proxy = append(proxy, "connect", "--target", door.Name)
+	if person != "" {
+		proxy = append(proxy, "--person", person)
+	}
+	if ip != "" {
+		proxy = append(proxy, "--ip", ip)
+	}
+	for i, word := range proxy {
+		proxy[i] = sshQuote(word)
+	}
+	return []string{"-o", "ProxyCommand=" + strings.Join(proxy, " ") + " %h %p", "-o", "Port=" + strconv.Itoa(int(door.Port)), "-o", "ServerAliveInterval=30"}
+}
+
+// sshQuote makes a word of a ProxyCommand, which ssh hands to the user's shell after it
+// has replaced what begins with %.
+func sshQuote(s string) string {
+	s = strings.ReplaceAll(s, "%", "%%")
+	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func sshConfigCommand(g *globals) *cobra.Command {
+	var pass bool
+	cmd := &cobra.Command{
+		Use:   "ssh-config [TARGET...]",
+		Short: "Print the lines for ~/.ssh/config by which ssh goes through sekisho",
+		Long: "Print a Host block for each target. Put them into ~/.ssh/config, before other blocks that name the same hosts:\n" +
+			"ssh takes the first value that it finds.",
+		Example:           `  sekisho ssh-config >> ~/.ssh/config`,
+		ValidArgsFunction: g.targetNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.cloud("")
+			if err != nil {
+				return err
+			}
+			doors, err := c.doors(args)
+			if err != nil {
+				return err
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			u := newUI(g)
+			blocks := []sshBlock{}
+			for _, d := range doors {
+				blocks = append(blocks, g.sshBlock(self, d, pass))
+			}
+			if g.json {
+				return u.json(blocks)
+			}
+			for i, b := range blocks {
+				if i > 0 {
+					u.line("")
+				}
+				u.line("Host " + strings.Join(b.Hosts, " "))
+				for _, l := range b.Lines {
+					fmt.Fprintln(g.stdout, "    "+sanitize(l))
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&pass, "fdpass", false, "hand the connection over to ssh, where a target is shut after the connection: no process of ours stays")
+	return cmd
+}
+
+// sshBlock is a target's part of ~/.ssh/config.
+type sshBlock struct {
+	Hosts []string `json:"hosts"`
+	Lines []string `json:"lines"`
+}
+
+func (g *globals) sshBlock(self string, d access.Door, pass bool) sshBlock {
+	words := []string{self}
+	if g.configSet {
+		config, err := filepath.Abs(g.configPath)
+		if err != nil {
+			config = g.configPath
+		}
+		words = append(words, "--config", config)
+	}
+	words = append(words, "connect", "--target", d.Name)
+	b := sshBlock{Hosts: []string{d.Name}}
+	for _, h := range d.Host {
+		if h != d.Name {
+			b.Hosts = append(b.Hosts, h)
+		}
+	}
+	b.Lines = append(b.Lines, "HostName "+d.Host[0], fmt.Sprintf("Port %d", d.Port))
+	if pass && d.HandsOver() {
+		words = append(words, "--fdpass")
+		b.Lines = append(b.Lines, "ProxyUseFdpass yes")
+	}
+	for i, w := range words {
+		words[i] = sshQuote(w)
+	}
+	b.Lines = append(b.Lines, "ProxyCommand "+strings.Join(words, " ")+" %h %p", "ServerAliveInterval 30")
+	return b
+}

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sekisho/internal/access"
+)
+
+func whoCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "who [TARGET...]",
+		Short: "Show who can reach which target right now, and by what",
+		Long: "Show who gets to the port of each target (default: of all) right now, by which rule: a fixed address, a lease, or a rule that is\n" +
+			"not ours. The exit code is 1 where a lease that has ended still lets somebody in, or something could not be looked at.",
+		ValidArgsFunction: g.targetNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.cloud("")
+			if err != nil {
+				return err
+			}
+			doors, err := c.doors(args)
+			if err != nil {
+				return err
+			}
+			u := newUI(g)
+			view := whoView{Who: []access.Admitted{}}
+			who, failed := c.Who(cmd.Context(), doors)
+			view.Who, view.Failed = who, orEmpty(failed)
+			ended := c.failures(u, failed)
+			if g.json {
+				err = u.json(view)
+			} else {
+				u.who(view.Who)
+			}
+			for _, w := range view.Who {
+				if w.By == "over" && ended == nil {
+					ended = &exitError{exitFailure, errTold}
+				}
+			}
+			return errors.Join(err, ended)
+		},
+	}
+}
+
+// whoView is what who tells.
+type whoView struct {
+	Who    []access.Admitted `json:"who"`
+	Failed []access.Failure  `json:"failed"`
+}
+
+func (u *ui) who(who []access.Admitted) {
+	if len(who) == 0 {
+		u.line("nobody gets to any of them")
+		return
+	}
+	rows := [][]string{{"TARGET", "FROM", "WHO", "BY", "LEFT"}}
+	over := false
+	for _, w := range who {
+		left := ""
+		by := map[string]string{"fixed": "fixed address", "lease": "lease", "foreign": "a rule that is not ours, " + w.Rule, "over": "a lease that has ended"}[w.By]
+		switch {
+		case w.By == "lease":
+			left = shortDuration(time.Until(w.Until))
+		case w.By == "fixed" && len(w.Leases) > 0:
+			by += ", and a lease"
+		case w.By == "over":
+			over, left = true, "over"
+		}
+		name := strings.Join(w.People, ", ")
+		if w.By == "foreign" {
+			name = w.Text
+		}
+		rows = append(rows, []string{w.Target, w.Source.String(), name, by, left})
+	}
+	u.table(rows)
+	if over {
+		u.warn("what has ended still lets somebody in", "sekisho reap")
+	}
+}
