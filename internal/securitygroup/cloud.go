@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,13 +190,11 @@ func (c *Cloud) owned(p Place, action, object string, owners ...string) error {
 	if a != nil && a.right.Load() {
 		return nil
 	}
-	for _, owner := range owners {
-		if owner == want {
-			if a != nil {
-				a.right.Store(true)
-			}
-			return nil
+	if slices.Contains(owners, want) {
+		if a != nil {
+			a.right.Store(true)
 		}
+		return nil
 	}
 	name := "account " + p.Account
 	if p.Account == "" {

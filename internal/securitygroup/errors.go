@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,15 +167,7 @@ func code(err error) string {
 
 func is(err error, kinds ...kind) bool {
 	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return false
-	}
-	for _, k := range kinds {
-		if e.kind == k {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(kinds, e.kind)
 }
 
 // IsDuplicate reports that there is such a rule already, whoever's, or that a call named one twice.
@@ -242,7 +235,8 @@ func IsExpired(err error) bool {
 	switch code(err) {
 	case "ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidClientTokenId",
 		"UnrecognizedClientException", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException", "InvalidAccessKeyId",
-		"MissingAuthenticationToken", "IncompleteSignature":
+		"MissingAuthenticationToken", "IncompleteSignature",
+		"UnauthorizedException", "InvalidGrantException": // of single sign-on
 		return true
 	}
 	return is(err, kindExpired)

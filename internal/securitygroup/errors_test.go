@@ -42,6 +42,7 @@ func TestPredicates(t *testing.T) {
 		{"denied", Error{Code: "UnauthorizedOperation", Action: "CreateTags"}, []string{"denied"}, "ec2:CreateTags"},
 		{"session over", Error{Code: "RequestExpired", login: "aws sso login --profile p"}, []string{"expired"}, "aws sso login --profile p"},
 		{"keys over", Error{Code: "InvalidClientTokenId", account: config.Account{Profile: "p"}}, []string{"expired"}, "aws configure --profile p"},
+		{"single sign-on over", Error{Code: "UnauthorizedException", login: "aws sso login"}, []string{"expired"}, "log in again: aws sso login"},
 		{"clock", Error{Code: "RequestExpired", skew: -time.Hour}, []string{"expired"}, "1h0m0s off"},
 		{"environment's keys over", Error{Code: "ExpiredToken"}, []string{"expired"}, "log in again"},
 		{"nothing", Error{kind: kindNoCredentials}, []string{"no credentials"}, "aws sso login"},

@@ -58,10 +58,16 @@ func (c *Cloud) Lists(ctx context.Context, p Place, q ListQuery, withEntries boo
 	for i := range lists {
 		g.Go(func() (err error) {
 			lists[i].Entries, err = c.entries(ctx, p, lists[i])
+			if IsNotFound(err) {
+				return nil // it was deleted meanwhile
+			}
 			return err
 		})
 	}
-	return lists, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(lists, func(l PrefixList) bool { return l.Entries == nil }), nil
 }
 
 func hasTags(tags, want map[string]string) bool {

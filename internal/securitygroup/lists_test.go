@@ -159,3 +159,15 @@ func TestListIsStale(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A list that is deleted while the entries of all are read is not among them.
+func TestListDeletedMeanwhile(t *testing.T) {
+	s, c := begin(t, Options{})
+	stays := s.AddPrefixList(there, ec2test.PrefixList{MaxEntries: 1})
+	s.AddPrefixList(there, ec2test.PrefixList{MaxEntries: 1})
+	s.Inject(ec2test.Fault{Action: "GetManagedPrefixListEntries", Skip: 1, Code: "InvalidPrefixListID.NotFound"})
+	lists, err := c.Lists(t.Context(), here, ListQuery{}, true)
+	if err != nil || len(lists) != 1 || lists[0].Entries == nil {
+		t.Errorf("%v, %v, want one of two, such as %s", lists, err, stays)
+	}
+}

@@ -148,7 +148,8 @@ func (c *Cloud) Revoke(ctx context.Context, p Place, group string, ids []string)
 }
 
 // Modify makes the rules of these ids let in what they say, with their descriptions; all or
-// none. Ids and tags stay: those of the rules are not looked at.
+// none. Ids and tags stay: those of the rules are not looked at. A source stays of its kind:
+// an IPv4 prefix cannot become an IPv6 one, or a list.
 func (c *Cloud) Modify(ctx context.Context, p Place, group string, rules []Rule) error {
 	if len(rules) == 0 {
 		return nil

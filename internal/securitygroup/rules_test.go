@@ -81,16 +81,16 @@ func TestChangeRules(t *testing.T) {
 	list := s.AddPrefixList(there, ec2test.PrefixList{MaxEntries: 2})
 	other := s.AddGroup(there, ec2test.Group{})
 	for _, tt := range []struct {
-		name string
-		p    Permission
+		name  string
+		p, to Permission
 	}{
-		{"IPv4", TCP(22, pfx("203.0.113.7/32"))},
-		{"IPv6", TCP(22, pfx("2001:db8::7/128"))},
-		{"prefix list", TCP(22, Source{PrefixList: list})},
-		{"group", TCP(22, Source{Group: other})},
-		{"a range", Permission{Protocol: "udp", From: 8000, To: 8100, Source: pfx("198.51.100.0/24")}},
-		{"ICMP", Permission{Protocol: "icmp", From: -1, To: -1, Source: pfx("198.51.100.0/24")}},
-		{"all", Permission{Protocol: "-1", From: -1, To: -1, Source: pfx("0.0.0.0/0")}},
+		{"IPv4", TCP(22, pfx("203.0.113.7/32")), TCP(2222, pfx("203.0.113.8/32"))},
+		{"IPv6", TCP(22, pfx("2001:db8::7/128")), TCP(22, pfx("2001:db8::8/128"))},
+		{"prefix list", TCP(22, Source{PrefixList: list}), TCP(2222, Source{PrefixList: list})},
+		{"group", TCP(22, Source{Group: other}), TCP(2222, Source{Group: other})},
+		{"a range", Permission{Protocol: "udp", From: 8000, To: 8100, Source: pfx("198.51.100.0/24")}, TCP(22, pfx("198.51.100.0/25"))},
+		{"ICMP", Permission{Protocol: "icmp", From: -1, To: -1, Source: pfx("198.51.100.0/24")}, Permission{Protocol: "icmp", From: 8, To: 0, Source: pfx("198.51.100.0/24")}},
+		{"all", Permission{Protocol: "-1", From: -1, To: -1, Source: pfx("0.0.0.0/0")}, TCP(22, pfx("0.0.0.0/0"))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			group := s.AddGroup(there, ec2test.Group{})
@@ -137,7 +137,7 @@ func TestChangeRules(t *testing.T) {
 				t.Error(err)
 			}
 			check("Modify to the same")
-			want[0].Permission, want[0].Description = TCP(2222, pfx("203.0.113.8/32")), "moved"
+			want[0].Permission, want[0].Description = tt.to, "moved"
 			if err := c.Modify(ctx, here, group, want); err != nil {
 				t.Error(err)
 			}
