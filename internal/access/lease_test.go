@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -118,7 +117,7 @@ func TestSomebodyDiedClosing(t *testing.T) {
 	w := newWorld(t, twoPeople)
 	o := w.open(t, "alice", alices, time.Hour)
 	mark := securitygroup.Mark{ID: "dead", Since: time.Now()}
-	if err := w.mark(t.Context(), w.door(t).Place(), o.Rule, mark); err != nil {
+	if err := w.Cloud.Tag(t.Context(), w.door(t).Place(), o.Rule.ID, asTags(mark)); err != nil {
 		t.Fatal(err)
 	}
 	b := w.open(t, "bob", alices, time.Hour)
@@ -126,8 +125,8 @@ func TestSomebodyDiedClosing(t *testing.T) {
 		t.Fatalf("bob has rule %s, alice had %s", b.Rule.ID, o.Rule.ID)
 	}
 	// The dead one was only slow: the rule that it knows is gone.
-	if err := w.revoke(t.Context(), w.door(t).Place(), o.Rule); err != nil {
-		t.Fatal(err)
+	if before, err := w.revoke(t.Context(), w.door(t).Place(), o.Rule); err != nil || !before {
+		t.Fatal(before, err)
 	}
 	ours, _ := w.rules()[0].Ours()
 	if len(ours.Leases) != 2 || len(ours.Ending) != 0 {
@@ -242,74 +241,82 @@ func TestReapTellsWhatIsStuck(t *testing.T) {
 	}
 }
 
+// storm is what people live through in TestManyAtOnce.
+type storm struct {
+	name                       string
+	people, rounds             int
+	settle, staleness, latency time.Duration
+	faults                     []ec2test.Fault
+	throttle                   ec2test.Throttle
+}
+
+func storms() []storm {
+	lost := func(action string, every int) ec2test.Fault {
+		return ec2test.Fault{Action: action, Every: every, After: true, Cut: true}
+	}
+	return []storm{
+		{name: "answers are lost", people: 10, rounds: 3, settle: 150 * time.Millisecond, staleness: 40 * time.Millisecond, faults: []ec2test.Fault{lost("*", 23)}},
+		{name: "answers are lost often", people: 5, rounds: 3, settle: 150 * time.Millisecond, faults: []ec2test.Fault{
+			lost("AuthorizeSecurityGroupIngress", 2), lost("RevokeSecurityGroupIngress", 2), lost("CreateTags", 5), lost("DeleteTags", 3), lost("Describe*", 11),
+		}},
+		{name: "it is read late", people: 8, rounds: 2, settle: 300 * time.Millisecond, staleness: 200 * time.Millisecond},
+		{name: "it takes its time", people: 8, rounds: 2, settle: 250 * time.Millisecond, staleness: 40 * time.Millisecond, latency: 30 * time.Millisecond},
+		{name: "there are too many calls", people: 6, rounds: 2, settle: 150 * time.Millisecond, throttle: ec2test.Throttle{Burst: 20, PerSecond: 40}},
+	}
+}
+
 // TestManyAtOnce: people come and go from one address and from several, renew, die in
 // the middle, while reapers run, answers get lost and reads are stale. Whoever was told
-// that a door is open is let in until they leave or their lease ends; when all have ended,
-// a reaper leaves nothing; foreign rules stay as they were.
+// that a door is open is let in until they leave or their lease ends, but for moments;
+// when all have ended, a reaper leaves nothing; foreign rules stay as they were.
 func TestManyAtOnce(t *testing.T) {
+	for _, tt := range storms() {
+		t.Run(tt.name, func(t *testing.T) { tt.rage(t) })
+	}
+}
+
+func (tt storm) rage(t *testing.T) {
 	w := newWorld(t, twoPeople)
-	w.Settle = 150 * time.Millisecond
-	w.server.SetStaleness(40 * time.Millisecond)
-	w.server.Inject(ec2test.Fault{Action: "*", Every: 23, After: true, Cut: true})
+	w.Settle = tt.settle
+	if tt.staleness > 0 {
+		w.server.SetStaleness(tt.staleness)
+	}
+	w.server.SetLatency(tt.latency)
+	var restore []func()
+	for _, f := range tt.faults {
+		restore = append(restore, w.server.Inject(f))
+	}
+	w.server.SetThrottle("", tt.throttle)
 	foreign := w.server.AddRule(w.here, ec2test.Rule{Group: w.group, Protocol: "tcp", From: 22, To: 22, Prefix: bobs})
 	shared := []netip.Prefix{alices, netip.MustParsePrefix("203.0.113.8/32")}
-
-	var mu sync.Mutex
-	holding := map[netip.Prefix]map[string]time.Time{} // since they were told, until when
-	hold := func(p netip.Prefix, who string, until time.Time) {
-		mu.Lock()
-		defer mu.Unlock()
-		if holding[p] == nil {
-			holding[p] = map[string]time.Time{}
-		}
-		holding[p][who] = until
-	}
-	leave := func(p netip.Prefix, who string) {
-		mu.Lock()
-		defer mu.Unlock()
-		delete(holding[p], who)
-	}
-	var failures []string
-	remove := w.server.OnChange(func(c ec2test.Change) {
-		mu.Lock()
-		defer mu.Unlock()
-		for p, who := range holding {
-			for name, until := range who {
-				if c.Action == "RevokeSecurityGroupIngress" && time.Now().Before(until) && !w.lets(p) {
-					failures = append(failures, fmt.Sprintf("%s shut out %s from %s", c.Action, name, p))
-				}
-			}
-		}
-	})
-	defer remove()
 
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	door := w.door(t)
+	const length = 8 * time.Second
 	var group errgroup.Group
-	for i := range 10 {
+	for i := range tt.people {
 		group.Go(func() error {
 			a := w.configured(t, twoPeople)
 			a.Settle = w.Settle
-			rng := rand.New(rand.NewPCG(uint64(i), 7))
+			rng := rand.New(rand.NewPCG(uint64(i), rand.Uint64()))
 			who := fmt.Sprintf("p%d", i)
-			for n := range 5 {
+			for n := range tt.rounds {
 				p := shared[rng.IntN(len(shared))]
-				o, err := a.Open(ctx, door, p, fmt.Sprintf("%s-%d", who, n), who, 4*time.Second, nil)
+				o, err := a.Open(ctx, door, p, fmt.Sprintf("%s-%d", who, n), who, length, nil)
 				if err != nil {
 					return fmt.Errorf("%s: open: %w", who, err)
 				}
-				// By AWS's clock it ends on a whole second.
-				hold(p, who, time.Now().Add(2*time.Second))
-				if !w.lets(p) && !w.takenOver(p) {
-					return fmt.Errorf("%s was told that %s is let in, and it is not", who, p)
-				}
 				if rng.IntN(3) == 0 {
-					if o, err = a.Renew(ctx, door, o, 4*time.Second); err != nil {
+					if o, err = a.Renew(ctx, door, o, length); err != nil {
 						return fmt.Errorf("%s: renew: %w", who, err)
 					}
 				}
-				leave(p, who)
+				until := time.Now().Add(length - 2*time.Second) // by AWS's clock it ends on a whole second
+				_ = pause(ctx, time.Duration(rng.Int64N(int64(2*tt.settle))))
+				if !w.letsSoon(p, until) && time.Now().Before(until) {
+					return fmt.Errorf("%s was told that %s is let in, and it is not", who, p)
+				}
 				if rng.IntN(4) > 0 { // else it died
 					if err := a.Release(ctx, door, o); err != nil {
 						return fmt.Errorf("%s: release: %w", who, err)
@@ -338,27 +345,28 @@ func TestManyAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	if len(failures) > 0 {
-		t.Errorf("%d times, first: %s", len(failures), failures[0])
+	for _, f := range restore {
+		f()
 	}
-	mu.Unlock()
+	w.server.SetThrottle("", ec2test.Throttle{})
+	w.server.SetStaleness(0)
 	w.server.SetClock(func() time.Time { return time.Now().Add(time.Minute) })
-	for range 3 { // until an answer is not lost
-		w.Reap(ctx, w.Places())
+	if r := w.reap(t); !r.Clean() {
+		t.Errorf("reaped: %+v", r)
 	}
 	if r := w.rules(); len(r) != 1 || r[0].ID != foreign {
 		t.Errorf("left over: %v", r)
 	}
 }
 
-// takenOver waits a moment for a rule whose place another is about to take.
-func (w *world) takenOver(p netip.Prefix) bool {
-	for range 100 {
-		if w.lets(p) {
-			return true
+// letsSoon waits a moment for a rule whose place another is about to take.
+func (w *world) letsSoon(p netip.Prefix, until time.Time) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), min(time.Second, time.Until(until)))
+	defer cancel()
+	for !w.lets(p) {
+		if pause(ctx, time.Millisecond) != nil {
+			return false
 		}
-		time.Sleep(time.Millisecond)
 	}
-	return false
+	return true
 }

@@ -280,13 +280,32 @@ func (w *Way) renew(ctx context.Context, length time.Duration) error {
 		return err
 	}
 	e, ok := w.use.Entry()
-	var err error
-	if now := time.Now(); ok && e.State == intent.Open && e.Fresh.Sub(now) < length/2 {
-		var o Opened
-		if o, err = w.p.Access.Renew(ctx, w.p.Door, w.p.opened(e), length); err == nil {
-			e.Rule, e.Until, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length-min(margin, length/4))
-			err = w.use.Write(e)
-		}
+	now := time.Now()
+	if !ok || e.State != intent.Open || e.Fresh.Sub(now) >= length/2 { // another has renewed it
+		return w.use.Hold()
+	}
+	o, there, err := w.p.Access.extend(ctx, w.p.Door, w.p.opened(e), length)
+	if err == nil && there {
+		e.Until, e.Fresh = o.Lease.Until, now.Add(length-min(margin, length/4))
+		err = w.use.Write(e)
+	}
+	if err = errors.Join(err, w.use.Hold()); err != nil {
+		return err
+	}
+	// Nobody has to wait while it is looked at whether that lasts.
+	if o, err = w.p.Access.lasting(ctx, w.p.Door, o, there, length); err != nil || there && o.Rule.ID == e.Rule {
+		return err
+	}
+	w.foreign.Store(o.Foreign)
+	if o.Foreign {
+		return nil
+	}
+	if err := w.use.Again(ctx); err != nil {
+		return err
+	}
+	if e, ok = w.use.Entry(); ok && e.State == intent.Open {
+		e.Rule, e.Until, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length-min(margin, length/4))
+		err = w.use.Write(e)
 	}
 	return errors.Join(err, w.use.Hold())
 }

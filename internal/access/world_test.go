@@ -116,3 +116,13 @@ func (w *world) reap(t testing.TB) Reaped {
 	}
 	return r
 }
+
+// asTags are what is written on a rule.
+func asTags(all ...tagged) map[string]string {
+	tags := map[string]string{}
+	for _, t := range all {
+		key, value := t.Tag()
+		tags[key] = value
+	}
+	return tags
+}
