@@ -16,11 +16,12 @@ var (
 const (
 	splices = 1 << 20  // bytes of a splice, at most
 	reads   = 64 << 10 // of a read, where nothing can be spliced
+	much    = 4 << 10  // that come at once are followed by more
 )
 
 // direction is one of the two ways of a relay.
 type direction struct {
-	stop     int  // a descriptor that becomes readable when it is time to stop
+	stop     *stopper
 	toServer bool // or from it; what breaks on ssh's side is an end
 	bytes    int64
 	polls    [3]unix.PollFd
@@ -60,25 +61,33 @@ func (d *direction) copy(from, to int) error {
 
 // splice is copy where one of the two is a pipe.
 func (d *direction) splice(from, to int) error {
+	for _, fd := range []int{from, to} { // a wider pipe has both sides wake less often
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, splices)
+	}
 	for {
 		if err := d.readable(from, to); err != nil {
 			return err
 		}
-		n, err := unix.Splice(from, nil, to, nil, splices, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			if err := d.writable(to); err != nil {
-				return err
+		for flows := true; flows && !d.stop.stopped.Load(); {
+			n, err := unix.Splice(from, nil, to, nil, splices, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+			switch {
+			case err == unix.EINTR:
+			case err == unix.EAGAIN:
+				// Either there is nothing more, or no room for it.
+				flows = false
+				if err := d.writable(to); err != nil {
+					return err
+				}
+			case err == unix.EPIPE:
+				return errBroken
+			case err != nil:
+				return fmt.Errorf("splice: %w", err)
+			case n == 0:
+				return nil
+			default:
+				d.bytes += int64(n)
+				flows = n >= much
 			}
-		case err == unix.EPIPE:
-			return errBroken
-		case err != nil:
-			return fmt.Errorf("splice: %w", err)
-		case n == 0:
-			return nil
-		default:
-			d.bytes += int64(n)
 		}
 	}
 }
@@ -149,7 +158,7 @@ func (d *direction) writable(to int) error {
 
 // poll waits for one of two, or for the time to stop.
 func (d *direction) poll(a, b unix.PollFd) error {
-	d.polls = [...]unix.PollFd{{Fd: int32(d.stop), Events: unix.POLLIN}, a, b}
+	d.polls = [...]unix.PollFd{{Fd: int32(d.stop.fd), Events: unix.POLLIN}, a, b}
 	for {
 		_, err := unix.Poll(d.polls[:], -1)
 		switch {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,7 +45,7 @@ func Relay(ctx context.Context, conn *net.TCPConn, in, out *os.File) (Stats, err
 	defer context.AfterFunc(ctx, stop.now)()
 
 	var (
-		sent, received       = &direction{stop: stop.fd, toServer: true}, &direction{stop: stop.fd}
+		sent, received       = &direction{stop: stop, toServer: true}, &direction{stop: stop}
 		sentErr, receivedErr error
 		both                 sync.WaitGroup
 	)
@@ -133,6 +134,8 @@ type stopper struct {
 	fd     int
 	writer *os.File // closed: time to stop
 
+	stopped atomic.Bool // the same, to be asked
+
 	mu    sync.Mutex
 	timer *time.Timer
 }
@@ -145,7 +148,10 @@ func newStopper() (*stopper, error) {
 	return &stopper{fd: p[0], writer: os.NewFile(uintptr(p[1]), "stop")}, nil
 }
 
-func (s *stopper) now() { _ = s.writer.Close() }
+func (s *stopper) now() {
+	s.stopped.Store(true)
+	_ = s.writer.Close()
+}
 
 func (s *stopper) in(d time.Duration) {
 	s.mu.Lock()
