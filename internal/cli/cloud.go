@@ -48,9 +48,19 @@ func (g *globals) cloud(person string) (*inCloud, error) {
 	c := &inCloud{g: g, person: person}
 	session, _ := whose(cfg, person) // who only looks needs no name
 	c.Access = &access.Access{Config: cfg, Cloud: securitygroup.Open(securitygroup.Options{
-		Accounts: cfg.AWS.Accounts, Endpoint: cfg.AWS.Endpoint, Person: session, Logger: g.debugLog(),
+		Accounts: cfg.AWS.Accounts, Endpoint: cfg.AWS.Endpoint, Person: session, Cache: g.credentialsDir(), Logger: g.debugLog(),
 	})}
 	return c, nil
+}
+
+// credentialsDir is where the credentials of roles are kept until they end: where this
+// user's state is. "": nowhere, where that cannot be made.
+func (g *globals) credentialsDir() string {
+	dir, err := g.accessDir()
+	if err != nil || os.MkdirAll(dir, 0o700) != nil {
+		return ""
+	}
+	return dir
 }
 
 // debugLog tells each call to AWS where SEKISHO_DEBUG is set.
@@ -151,8 +161,8 @@ func (c *inCloud) failures(u *ui, failed []access.Failure) error {
 }
 
 // accessDir is where is kept what this user's processes opened.
-func (g *globals) accessDir(cmd *cobra.Command) (string, error) {
-	if cmd.Flags().Changed("state-dir") || os.Geteuid() == 0 {
+func (g *globals) accessDir() (string, error) {
+	if g.stateSet || os.Geteuid() == 0 {
 		return filepath.Join(g.stateDir, "access"), nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -171,7 +181,7 @@ func (c *inCloud) finder(dir string) *ownaddr.Finder {
 }
 
 // passage is a person's way through a door, by ip where that is given.
-func (c *inCloud) passage(cmd *cobra.Command, door access.Door, host, ip string) (*access.Passage, error) {
+func (c *inCloud) passage(door access.Door, host, ip string) (*access.Passage, error) {
 	person, err := whose(c.Config, c.person)
 	if err != nil {
 		return nil, err
@@ -180,7 +190,7 @@ func (c *inCloud) passage(cmd *cobra.Command, door access.Door, host, ip string)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := c.g.accessDir(cmd)
+	dir, err := c.g.accessDir()
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func connectCommand(g *globals) *cobra.Command {
 			if host == door.Name {
 				host = door.Host[0]
 			}
-			p, err := c.passage(cmd, door, host, ip)
+			p, err := c.passage(door, host, ip)
 			if err != nil {
 				return err
 			}

@@ -133,7 +133,7 @@ func (o *opening) target(ctx context.Context, name string) error {
 	if err != nil {
 		return advised(err)
 	}
-	found, err := c.ownAddresses(o.cmd, door, cmp.Or(o.ip, o.addr))
+	found, err := c.ownAddresses(ctx, door, cmp.Or(o.ip, o.addr))
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (o *opening) tell(u *ui, v openView, person string) {
 
 // ownAddresses are the addresses by which we reach a target, one of each family that it
 // has: the one that is given, or those that can be found out.
-func (c *inCloud) ownAddresses(cmd *cobra.Command, door access.Door, given string) ([]ownaddr.Answer, error) {
+func (c *inCloud) ownAddresses(ctx context.Context, door access.Door, given string) ([]ownaddr.Answer, error) {
 	if given != "" {
 		p, err := parsePrefix(given)
 		if err != nil {
@@ -190,8 +190,7 @@ func (c *inCloud) ownAddresses(cmd *cobra.Command, door access.Door, given strin
 		}
 		return []ownaddr.Answer{{Addr: p.Addr()}}, nil
 	}
-	ctx := cmd.Context()
-	dir, err := c.g.accessDir(cmd)
+	dir, err := c.g.accessDir()
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type globals struct {
 	configPath string
 	configSet  bool // --config was given: the file must be there
 	stateDir   string
+	stateSet   bool // --state-dir was given
 	socket     string
 	json       bool
 	stdin      io.Reader
@@ -111,6 +112,7 @@ func newRoot(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			g.configSet = cmd.Flags().Changed("config")
+			g.stateSet = cmd.Flags().Changed("state-dir")
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -22,6 +22,7 @@ type Options struct {
 	Endpoint string                    // takes the place of AWS's own for EC2 and STS; "": what AWS_ENDPOINT_URL says, else AWS's own
 	Person   string                    // whom CloudTrail is to name: the session's name where a role is assumed; "": sekisho
 	InFlight int                       // calls at a time, in all places together; 0: 8
+	Cache    string                    // a folder, which is there, for the credentials of roles, kept until they end; "": they are not
 	Logger   *slog.Logger              // tells each call, at debug; nil: nobody
 
 	attempt time.Duration // that one attempt may take; 0: attemptTime

@@ -1,11 +1,13 @@
 package securitygroup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,7 +37,8 @@ type account struct {
 	config      config.Account
 	base        *base
 	credentials aws.CredentialsProvider
-	right       atomic.Bool // they have shown something of the account that is configured
+	kept        aws.CredentialsProvider // of the role; nil: there is none
+	right       atomic.Bool             // they have shown something of the account that is configured
 }
 
 // refreshEarly is how long before their end the credentials of a role are replaced.
@@ -64,12 +67,13 @@ func (c *Cloud) account(ctx context.Context, p Place) (*account, error) {
 	if conf.Role != "" {
 		cfg := b.config.Copy()
 		cfg.Credentials = wrapped{inner}
-		inner = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg, c.stsOptions), conf.Role, func(o *stscreds.AssumeRoleOptions) {
+		a.kept = c.keep(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg, c.stsOptions), conf.Role, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = sessionName(c.options.Person)
 			if conf.ExternalID != "" {
 				o.ExternalID = aws.String(conf.ExternalID)
 			}
-		}), func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = refreshEarly })
+		}), conf.Role, conf.ExternalID, sessionName(c.options.Person), cmp.Or(conf.Profile, os.Getenv("AWS_PROFILE")), os.Getenv("AWS_ACCESS_KEY_ID"), cmp.Or(c.options.Endpoint, os.Getenv("AWS_ENDPOINT_URL")))
+		inner = aws.NewCredentialsCache(a.kept, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = refreshEarly })
 	}
 	a.credentials = wrapped{inner}
 	c.accounts[p.Account] = a
@@ -204,6 +208,9 @@ func (c *Cloud) forget(a *account) {
 	for name, is := range c.accounts {
 		if is.base == a.base {
 			delete(c.accounts, name)
+			if k, ok := is.kept.(kept); ok {
+				_ = k.drop() // what cannot be removed ends by itself
+			}
 		}
 	}
 	for profile, is := range c.bases {

@@ -98,6 +98,58 @@ func TestRole(t *testing.T) {
 
 // Groups may be shared by another account: they say nothing of the credentials as long as
 // there are others.
+// TestRoleIsKept: another process of the same person assumes no role again, and gets them
+// anew when AWS does not take them.
+func TestRoleIsKept(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Person: "hanako", Cache: dir, Accounts: map[string]config.Account{"prod": {ID: prod, Role: prodRole}}}
+	s, first := begin(t, o)
+	s.AddRole(ec2test.Role{ARN: prodRole, Trusts: []string{ec2test.DefaultAccount}})
+	s.AddGroup(ec2test.Place{Account: prod, Region: "ap-northeast-1"}, ec2test.Group{})
+	at := Place{Account: "prod", Region: "ap-northeast-1"}
+	o.Endpoint = s.URL()
+	look := func(c *Cloud) {
+		t.Helper()
+		if got, err := c.Groups(t.Context(), at, nil); err != nil || len(got) != 1 {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	look(first)
+	look(Open(o))
+	if n := count(s, "AssumeRole", ""); n != 1 {
+		t.Errorf("two processes assumed the role %d times", n)
+	}
+	o.Person = "ichiro"
+	look(Open(o))
+	if n := count(s, "AssumeRole", ""); n != 2 {
+		t.Errorf("another person came in by hanako's session: %d sessions", n)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "credentials-*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("kept: %v, %v", files, err)
+	}
+	if info, err := os.Stat(files[0]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte(`{"AccessKeyID": "broken`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(Open(o))
+	remove := s.Inject(ec2test.Fault{Action: "DescribeSecurityGroups", Code: "RequestExpired", Times: 1})
+	defer remove()
+	c := Open(o)
+	if _, err := c.Groups(t.Context(), at, nil); !IsExpired(err) {
+		t.Fatalf("expired: %v", err)
+	}
+	before := count(s, "AssumeRole", "")
+	look(Open(o))
+	if n := count(s, "AssumeRole", ""); n != before+1 {
+		t.Errorf("credentials that AWS did not take were used again: %d sessions, then %d", before, n)
+	}
+}
+
 func TestOwned(t *testing.T) {
 	_, c := begin(t, Options{Accounts: map[string]config.Account{"": {ID: ec2test.DefaultAccount}}})
 	if err := c.owned(here, "x", "", prod); !IsWrongAccount(err) || !strings.Contains(err.Error(), "the environment's account is "+ec2test.DefaultAccount) {

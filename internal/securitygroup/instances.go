@@ -9,14 +9,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 )
 
-// Instances reads the machines that are in one of these groups, by id; no groups: none.
+// Instances reads the machines of which an interface is in one of these groups, by id; no
+// groups: none.
 func (c *Cloud) Instances(ctx context.Context, p Place, groups []string) ([]Instance, error) {
 	if len(groups) == 0 {
 		return nil, nil
 	}
 	found := map[string]Instance{}
 	for chunk := range chunks(groups) {
-		in := &ec2.DescribeInstancesInput{MaxResults: aws.Int32(pageSize), Filters: filters(nil, filter("instance.group-id", chunk))}
+		in := &ec2.DescribeInstancesInput{MaxResults: aws.Int32(pageSize), Filters: filters(nil, filter("network-interface.group-id", chunk))}
 		for {
 			out, err := call(ctx, c, p, "", (*ec2.Client).DescribeInstances, in)
 			if err != nil {

@@ -128,7 +128,12 @@ func TestChangeRules(t *testing.T) {
 				t.Error(err)
 			}
 			check("Untag of nothing")
-			if err := c.Untag(ctx, here, made[0].ID, "Name", "more", "absent"); err != nil {
+			if err := c.UntagIf(ctx, here, made[0].ID, map[string]string{"Name": "x", "more": "", "absent": "z"}); err != nil {
+				t.Error(err)
+			}
+			want[0].Tags = map[string]string{TagManaged: "yes", "Name": "y"}
+			check("UntagIf it has another value")
+			if err := c.Untag(ctx, here, made[0].ID, "Name", "absent"); err != nil {
 				t.Error(err)
 			}
 			want[0].Tags = ManagedTags()

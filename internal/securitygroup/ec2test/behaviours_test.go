@@ -478,17 +478,19 @@ func behaviours() []behaviour {
 			}); err != nil {
 				return err
 			}
-			if l, err := p.settle(id); err != nil || aws.ToInt64(l.Version) != 2 {
-				return fmt.Errorf("version %d: %w", aws.ToInt64(l.Version), err)
-			}
-			out, err := p.GetManagedPrefixListEntries(p.ctx, &ec2.GetManagedPrefixListEntriesInput{PrefixListId: &id})
-			if err != nil {
+			if _, err := p.settle(id, func(l types.ManagedPrefixList) bool { return aws.ToInt64(l.Version) == 2 }); err != nil {
 				return err
 			}
-			if len(out.Entries) != 1 || aws.ToString(out.Entries[0].Cidr) != "203.0.113.2/32" || aws.ToString(out.Entries[0].Description) != "taro" {
-				return fmt.Errorf("%d entries", len(out.Entries))
-			}
-			return nil
+			return p.eventually(func() error {
+				out, err := p.GetManagedPrefixListEntries(p.ctx, &ec2.GetManagedPrefixListEntriesInput{PrefixListId: &id})
+				if err != nil {
+					return err
+				}
+				if len(out.Entries) != 1 || aws.ToString(out.Entries[0].Cidr) != "203.0.113.2/32" || aws.ToString(out.Entries[0].Description) != "taro" {
+					return fmt.Errorf("%d entries", len(out.Entries))
+				}
+				return nil
+			})
 		}},
 		{"a rule for a prefix list keeps its description", anywhere, func(p *peer) error {
 			id := p.prefixList(1)
@@ -531,9 +533,8 @@ func behaviours() []behaviour {
 			if _, err := p.DeleteManagedPrefixList(p.ctx, &ec2.DeleteManagedPrefixListInput{PrefixListId: &id}); err != nil {
 				return nil // refused at once
 			}
-			l, err := p.settle(id)
-			if err != nil || strings.HasPrefix(string(l.State), "delete-complete") {
-				return errors.New("it is gone")
+			if _, err := p.settle(id, func(l types.ManagedPrefixList) bool { return l.State == types.PrefixListStateDeleteFailed }); err != nil {
+				return fmt.Errorf("it is gone: %w", err)
 			}
 			return nil
 		}},
@@ -623,30 +624,28 @@ func (p *peer) prefixList(size int32, prefixes ...string) string {
 	}
 	id := *out.PrefixList.PrefixListId
 	p.lists = append(p.lists, id)
-	if _, err := p.settle(id); err != nil {
+	if _, err := p.settle(id, made); err != nil {
 		p.t.Fatal(err)
 	}
 	return id
 }
 
-// settle waits until nothing is being done to a prefix list.
-func (p *peer) settle(id string) (l types.ManagedPrefixList, err error) {
-	for deadline := time.Now().Add(time.Minute); ; {
+// settle waits until nothing is being done to a prefix list, and it is as it should be.
+func (p *peer) settle(id string, as func(types.ManagedPrefixList) bool) (l types.ManagedPrefixList, err error) {
+	err = p.eventually(func() error {
 		out, err := p.DescribeManagedPrefixLists(p.ctx, &ec2.DescribeManagedPrefixListsInput{PrefixListIds: []string{id}})
 		if err != nil {
-			return l, err
+			return err
 		}
 		if len(out.PrefixLists) == 0 {
-			return l, errors.New("no such prefix list")
+			return errors.New("no such prefix list")
 		}
-		l = out.PrefixLists[0]
-		if !strings.HasSuffix(string(l.State), "-in-progress") || time.Now().After(deadline) {
-			return l, nil
+		if l = out.PrefixLists[0]; strings.HasSuffix(string(l.State), "-in-progress") || !as(l) {
+			return fmt.Errorf("the prefix list is %s, version %d", l.State, aws.ToInt64(l.Version))
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-p.ctx.Done():
-			return l, p.ctx.Err()
-		}
-	}
+		return nil
+	})
+	return l, err
 }
+
+func made(types.ManagedPrefixList) bool { return true }

@@ -217,6 +217,12 @@ func (p *peer) group() string {
 			p.t.Errorf("cannot remove %s: %v", *out.GroupId, err)
 		}
 	})
+	if err := p.eventually(func() error {
+		_, err := p.DescribeSecurityGroups(p.ctx, &ec2.DescribeSecurityGroupsInput{GroupIds: []string{*out.GroupId}})
+		return err
+	}); err != nil {
+		p.t.Fatal(err)
+	}
 	return *out.GroupId
 }
 

@@ -366,7 +366,7 @@ func TestPrefixListSettles(t *testing.T) {
 	if _, err := p.ModifyManagedPrefixList(p.ctx, &ec2.ModifyManagedPrefixListInput{PrefixListId: &id, MaxEntries: aws.Int32(61)}); err != nil {
 		t.Fatal(err)
 	}
-	l, err := p.settle(id)
+	l, err := p.settle(id, made)
 	if err != nil || l.State != types.PrefixListStateModifyFailed || *l.MaxEntries != 2 || !strings.Contains(*l.StateMessage, group) {
 		t.Errorf("grown too much: %+v, %v", l, err)
 	}
