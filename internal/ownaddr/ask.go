@@ -176,6 +176,10 @@ func (c *client) ask(ctx context.Context, family Family, from netip.Addr, servic
 		return netip.Addr{}, fmt.Errorf("it answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if ctx.Err() != nil {
+		// Also where it ended well: a server may end its answer because we hang up.
+		return netip.Addr{}, context.Cause(ctx)
+	}
 	if err != nil && len(text) <= maxAnswer {
 		return netip.Addr{}, reason(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,7 +47,7 @@ func service(t *testing.T, roots *x509.CertPool, network string, h http.HandlerF
 	s := httptest.NewUnstartedServer(h)
 	s.Listener.Close()
 	s.Listener = l
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // who is cut off complains
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	roots.AddCert(s.Certificate())

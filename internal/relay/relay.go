@@ -26,12 +26,13 @@ const linger = 5 * time.Second
 // Relay copies in to conn and conn to out until both have ended, or ctx has. The end of in
 // ends the server's input; the server's end is out's, which is closed then, or shut down
 // for writing where it is a socket. When nobody can read out any more, ssh has gone: what
-// is in hand for the server is sent, for at most 5 s. That is no error; a connection that
-// breaks is one, and so is the end of ctx.
+// it said last is still sent, for at most 5 s. That is no error, nor is a server that
+// closes the connection; a connection that breaks is one, and so is the end of ctx.
 //
 // conn stays open, and is not to be closed before Relay returns. Between it and pipes,
-// which is what ssh gives its ProxyCommand, the kernel moves the bytes (splice(2)). in and out
-// stay blocking or not, as they were; only a stopped terminal can hold Relay up.
+// which is what ssh gives its ProxyCommand, the kernel moves the bytes (splice(2)). in and
+// out stay blocking or not, as they are, for others may share them; io.Copy would wait for a
+// blocking one whatever happens. Only a stopped terminal can hold Relay up.
 func Relay(ctx context.Context, conn *net.TCPConn, in, out *os.File) (Stats, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -327,5 +328,54 @@ func full(t *testing.T, w interface {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRelayFiles: standard input and output may be anything.
+func TestRelayFiles(t *testing.T) {
+	want := big()[:3<<20]
+	for _, tt := range []struct {
+		name string
+		in   string // a device, or "" for a file
+		sent []byte
+	}{
+		{"files", "", want},
+		{"no input", os.DevNull, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			name := tt.in
+			if name == "" {
+				name = filepath.Join(t.TempDir(), "in")
+				if err := os.WriteFile(name, want, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			client, server := pair(t)
+			done := start(t.Context(), client, ends{in: in, out: out})
+			got, err := io.ReadAll(server)
+			if err != nil || !bytes.Equal(got, tt.sent) {
+				t.Errorf("the server got %d bytes, %v, want %d", len(got), err, len(tt.sent))
+			}
+			if _, err := server.Write(want); err != nil {
+				t.Fatal(err)
+			}
+			server.Close()
+			if o := await(t, done); o.err != nil || o.Stats != (Stats{int64(len(tt.sent)), int64(len(want))}) {
+				t.Errorf("got %+v", o)
+			}
+			if got, err := os.ReadFile(out.Name()); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the file has %d bytes, %v, want %d", len(got), err, len(want))
+			}
+		})
 	}
 }
