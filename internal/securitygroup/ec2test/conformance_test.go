@@ -191,11 +191,7 @@ func (p *peer) eventually(check func() error) error {
 		if err == nil || p.kind != "aws" || time.Now().After(deadline) {
 			return err
 		}
-		select {
-		case <-time.After(time.Second):
-		case <-p.ctx.Done():
-			return err
-		}
+		<-time.After(time.Second) // also in a cleanup, whose context has ended
 	}
 }
 
@@ -229,7 +225,14 @@ func (p *peer) group() string {
 func (p *peer) removeLists() {
 	ctx := context.WithoutCancel(p.ctx)
 	for _, id := range p.lists {
-		if _, err := p.DeleteManagedPrefixList(ctx, &ec2.DeleteManagedPrefixListInput{PrefixListId: &id}); err != nil && code(err) != "InvalidPrefixListID.NotFound" && p.kind != "moto" {
+		err := p.eventually(func() error {
+			_, err := p.DeleteManagedPrefixList(ctx, &ec2.DeleteManagedPrefixListInput{PrefixListId: &id})
+			if code(err) == "InvalidPrefixListID.NotFound" {
+				return nil
+			}
+			return err
+		})
+		if err != nil && p.kind != "moto" {
 			p.t.Errorf("cannot remove %s: %v", id, err)
 		}
 	}
