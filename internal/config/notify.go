@@ -1,0 +1,130 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Notify says who is told of what, and how. A channel that is not there is nil.
+type Notify struct {
+	Language Language
+	Lookup   bool           // ask registries and DNS whose a banned address is
+	Private  []netip.Prefix // private networks where webhooks may be
+	Weekly   bool           // the report, by mail
+	Mail     *Mail
+	Webhook  *Webhook
+	Slack    *Hook // Discord and Slack are a URL each
+	Discord  *Hook
+	Telegram *Telegram
+	Ntfy     *Ntfy
+	Command  *Command
+}
+
+// Language is what people read.
+type Language string
+
+// The languages.
+const (
+	English  Language = "en"
+	Japanese Language = "ja"
+)
+
+func (l Language) String() string { return string(l) }
+
+// Limits are what a channel is told of, and how often.
+type Limits struct {
+	Events  []string // kinds of events, as package notify has them; none: the channel's usual ones
+	PerHour int      // messages in an hour at most; what is beyond comes together in one
+	Digest  Digest
+	Quiet   Hours // when only alarms are sent at once; the rest comes together afterwards
+}
+
+// Digest gathers events into one message.
+type Digest string
+
+// The digests.
+const (
+	DigestNone   Digest = "no"
+	DigestHourly Digest = "hourly"
+	DigestDaily  Digest = "daily" // at 08:00, this host's time
+)
+
+func (d Digest) String() string { return string(d) }
+
+// Secret is a text that is shown to nobody.
+type Secret string
+
+// String hides it; Reveal does not.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "<secret>"
+}
+
+// GoString hides it in %#v, too.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText hides it in JSON.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Reveal is the text itself, for whom it is meant for.
+func (s Secret) Reveal() string { return string(s) }
+
+// Mail sends by SMTP.
+type Mail struct {
+	Limits
+	To       []string // at least one address
+	From     string
+	SMTP     string // host:port
+	TLS      TLS
+	User     string
+	Password Secret // what the file has, or the file that it names
+	Timeout  time.Duration
+}
+
+// TLS is how a mail server is spoken to.
+type TLS string
+
+// The ways.
+const (
+	TLSStart    TLS = "starttls" // must be had
+	TLSImplicit TLS = "tls"      // from the first byte on
+	TLSNone     TLS = "no"       // to this host only
+)
+
+func (t TLS) String() string { return string(t) }
+
+// Webhook posts JSON to a URL, signed.
+type Webhook struct {
+	Limits
+	URL    string
+	Secret Secret // HMAC-SHA256's key; "": unsigned
+}
+
+// Hook is a chat's incoming webhook.
+type Hook struct {
+	Limits
+	URL Secret // who has it may post
+}
+
+// Telegram posts by a bot.
+type Telegram struct {
+	Limits
+	Token Secret
+	Chat  string
+}
+
+// Ntfy posts to a topic.
+type Ntfy struct {
+	Limits
+	URL   string // of the topic
+	Token Secret // "": none
+}
+
+// Command runs a program of one's own: argv, no shell, the event in its environment.
+type Command struct {
+	Limits
+	Argv    []string
+	Timeout time.Duration
+}
