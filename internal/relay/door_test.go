@@ -67,6 +67,11 @@ func newDoor(t *testing.T) *door {
 		return &nftables.Chain{Name: name, Table: d.table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter}
 	}
 	d.in, d.out = chain("in", nftables.ChainHookInput), chain("out", nftables.ChainHookOutput)
+	d.filter.AddRule(&nftables.Rule{Table: d.table, Chain: d.filter.AddChain(d.in), Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Counter{},
+	}})
 	d.set(t, nftables.ChainPolicyDrop, nftables.ChainPolicyAccept)
 	return d
 }
@@ -82,6 +87,29 @@ func (d *door) set(t *testing.T, in, out nftables.ChainPolicy) {
 			t.Skipf("LEFT OUT: this kernel has no nftables: %v", err)
 		}
 		t.Fatal(err)
+	}
+}
+
+// knocked waits until n packets of TCP have come to the host.
+func (d *door) knocked(t *testing.T, ctx context.Context, n uint64) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		rules, err := d.filter.GetRules(d.table, d.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range rules[0].Exprs {
+			if c, ok := e.(*expr.Counter); ok && c.Packets >= n {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("nobody knocks at the door")
+		}
 	}
 }
 
@@ -245,6 +273,7 @@ func TestDoor(t *testing.T) {
 			}
 			begun, done := d.dial(ctx, tt.o, to)
 			after(t, ctx, tt.before, begun, done)
+			d.knocked(t, ctx, uint64(tt.before))
 			if got := d.peers(); len(got) != 0 {
 				t.Fatalf("accepted behind a shut door: %v", got)
 			}
