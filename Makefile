@@ -23,6 +23,9 @@ GOVULNCHECK   := v1.6.0
 FUZZTIME      ?= 30s
 LAB_ARGS      ?=
 BENCH_ARGS    ?=
+LAMBDA_ARCH   ?= arm64
+# Not from the environment, where it may be anything.
+CONFIG        :=
 KERNELS       ?= bullseye bookworm trixie
 SYSTEMS       ?= bookworm trixie noble
 AWS_PACKAGES  ?= ./internal/securitygroup/... ./internal/access/...
@@ -34,7 +37,7 @@ ETCDIR  := /etc/sekisho
 UNITDIR := $(PREFIX)/lib/systemd/system
 SHARE   := $(PREFIX)/share
 
-.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build test test-kernels test-systemd test-moto test-aws lint bench lab install uninstall fuzz clean go
+.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build lambda test test-kernels test-systemd test-moto test-aws lint bench lab install uninstall fuzz clean go
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +64,12 @@ build: go ## build bin/sekisho, static
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X sekisho/internal/cli.version=$(VERSION)' -o bin/sekisho ./cmd/sekisho
 	@$(KEEP_OWNER)
+
+lambda: go ## build bin/sekisho-reap-lambda.zip; LAMBDA_ARCH=arm64 or amd64, CONFIG=FILE (lambda/README.md)
+	@mkdir -p bin
+	GOOS=linux GOARCH=$(LAMBDA_ARCH) CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w' -o bin/bootstrap ./lambda
+	$(GO) run ./lambda/pack bin/sekisho-reap-lambda.zip bin/bootstrap $(if $(CONFIG),"$(CONFIG)")
+	@rm bin/bootstrap; $(KEEP_OWNER)
 
 lab: deps build ## show the main job, live (root)
 	bin/sekisho lab $(LAB_ARGS)
@@ -103,7 +112,7 @@ fuzz: go ## fuzz each target for FUZZTIME (30s)
 	done
 
 lint: go ## gofmt, golangci-lint, govulncheck
-	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal lambda); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
 	@linter=bin/golangci-lint; there="$$($(GO) env GOPATH)/bin/golangci-lint"; want="version $(GOLANGCI_LINT:v%=%) "; \
 	if [[ "$$("$$there" --version 2>/dev/null || true)" == *"$$want"* ]]; then linter=$$there; fi; \
 	if [[ "$$($$linter --version 2>/dev/null || true)" != *"$$want"* ]]; then \
@@ -126,7 +135,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	@[ -x bin/sekisho ] || { echo "bin/sekisho is not there: run make build first" >&2; exit 1; }
 	install -D -m 0755 bin/sekisho $(DESTDIR)$(BINDIR)/sekisho
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(ETCDIR) $(DESTDIR)$(SHARE)/doc/sekisho
-	for unit in sekisho.service sekisho-firewall.service sekisho-sshd.service; do \
+	for unit in sekisho.service sekisho-firewall.service sekisho-sshd.service sekisho-reap.service sekisho-reap.timer; do \
 		sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
 	install -D -m 0644 contrib/systemd/sekisho.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf
@@ -144,7 +153,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	fi
 
 uninstall: ## take away what install put there, but for the configuration and the state
-	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
+	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(UNITDIR)/sekisho-reap.service $(DESTDIR)$(UNITDIR)/sekisho-reap.timer $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
 		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
 	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho
 

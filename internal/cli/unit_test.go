@@ -23,7 +23,7 @@ func TestUnitsVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	names := []string{"sekisho.service", "sekisho-firewall.service", "sekisho-sshd.service"}
+	names := []string{"sekisho.service", "sekisho-firewall.service", "sekisho-sshd.service", "sekisho-reap.service", "sekisho-reap.timer"}
 	for i, name := range names {
 		unit, err := os.ReadFile(filepath.Join(unitDir, name))
 		if err != nil {
@@ -111,6 +111,70 @@ func TestUnitOfSSHDsBoot(t *testing.T) {
 	}
 	if !slices.Contains(rules["ExecStart"], "--firewall") || !slices.Contains(guard["Also"], "sekisho-sshd.service") {
 		t.Errorf("the firewall's unit runs %s, and with the daemon %s are enabled", rules["ExecStart"], guard["Also"])
+	}
+}
+
+// TestUnitOfTheReaper: it may do nothing but speak to AWS, by credentials that need not be
+// there; the timer starts it every minute, and nobody else does.
+func TestUnitOfTheReaper(t *testing.T) {
+	unit, timer, guard := readUnit(t, "sekisho-reap.service"), readUnit(t, "sekisho-reap.timer"), readUnit(t, "sekisho.service")
+	for key, want := range map[string][]string{
+		"Type": {"oneshot"}, "ExecStart": {"/usr/local/bin/sekisho", "reap"}, "EnvironmentFile": {"-/etc/sekisho/aws.env"},
+		"ProtectSystem": {"strict"}, "ProtectHome": {"yes"}, "NoNewPrivileges": {"yes"}, "PrivateDevices": {"yes"},
+		"RestrictAddressFamilies": {"AF_INET", "AF_INET6"}, "After": {"network-online.target"}, "Wants": {"network-online.target"},
+	} {
+		if !slices.Equal(unit[key], want) {
+			t.Errorf("%s=%s, want %s", key, unit[key], want)
+		}
+	}
+	if words, ok := unit["CapabilityBoundingSet"]; !ok || len(words) > 0 {
+		t.Errorf("capabilities: %s", words)
+	}
+	for _, key := range []string{"WantedBy", "StateDirectory", "AmbientCapabilities", "RemainAfterExit"} {
+		if words, ok := unit[key]; ok {
+			t.Errorf("%s=%s", key, words)
+		}
+	}
+	for key, want := range map[string][]string{"OnCalendar": {"*:*:00"}, "Persistent": {"yes"}, "WantedBy": {"timers.target"}} {
+		if !slices.Equal(timer[key], want) {
+			t.Errorf("timer: %s=%s, want %s", key, timer[key], want)
+		}
+	}
+	if slices.Contains(guard["Also"], "sekisho-reap.timer") {
+		t.Error("it is enabled with the daemon, which does the same")
+	}
+	if !slices.Equal(guard["EnvironmentFile"], []string{"-/etc/sekisho/aws.env"}) {
+		t.Errorf("the daemon's credentials: %s", guard["EnvironmentFile"])
+	}
+	command, err := os.ReadFile("reap.go")
+	if err != nil || !bytes.Contains(command, []byte(`"reap"`)) {
+		t.Errorf("there is no such command: %v", err)
+	}
+}
+
+// TestUnitsAreInstalled: `make install` knows every unit, and so does `make uninstall`.
+func TestUnitsAreInstalled(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(unitDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, install, _ := strings.Cut(string(makefile), "\ninstall:")
+	install, uninstall, _ := strings.Cut(install, "\nuninstall:")
+	for _, file := range files {
+		name := file.Name()
+		if filepath.Ext(name) == ".sysusers" { // has another name there
+			continue
+		}
+		if !slices.Contains(strings.FieldsFunc(install, func(r rune) bool { return r == ' ' || r == ';' }), name) {
+			t.Errorf("%s is not installed", name)
+		}
+		if !slices.Contains(strings.Fields(uninstall), "$(DESTDIR)$(UNITDIR)/"+name) {
+			t.Errorf("%s is not uninstalled", name)
+		}
 	}
 }
 
