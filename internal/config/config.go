@@ -35,6 +35,7 @@ type Config struct {
 	AWS      AWS
 	People   map[string]Person // by name; nil: none
 	Targets  map[string]Target // by name; nil: none
+	Notify   Notify
 }
 
 // SSH says where sshd listens, and how it is hardened.
@@ -215,8 +216,9 @@ func Default() *Config {
 			MaxSources:    1_000_000,
 			Drop:          DropAll,
 		},
-		Log: Log{Source: SourceAuto},
-		AWS: AWS{AddressServices: []string{"https://checkip.amazonaws.com", "https://api64.ipify.org", "https://icanhazip.com"}},
+		Log:    Log{Source: SourceAuto},
+		AWS:    AWS{AddressServices: []string{"https://checkip.amazonaws.com", "https://api64.ipify.org", "https://icanhazip.com"}},
+		Notify: Notify{Language: English, Lookup: true},
 	}
 }
 
