@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -56,11 +57,16 @@ const rounds = 8
 // when there is nothing left to do, or what is left cannot be done. It may run twice at
 // once: what others did meanwhile is seen in the next round.
 func (a *Access) Apply(ctx context.Context, doors []Door, first Plan) Applied {
-	var res Applied
+	res := Applied{Left: first}
 	plan := first
+	if plan.Empty() {
+		return res
+	}
 	for round := range rounds {
-		done := a.carryOut(ctx, plan)
-		res.Done = append(res.Done, slices.DeleteFunc(done, func(d Done) bool { return d.err != nil && isOvertaken(d.err) })...)
+		done := slices.DeleteFunc(a.carryOut(ctx, plan), func(d Done) bool {
+			return isOvertaken(d.err) || securitygroup.IsBusy(d.err) && round < rounds-1 // what others begin, they end
+		})
+		res.Done = append(res.Done, done...)
 		failed := slices.ContainsFunc(res.Done, func(d Done) bool { return d.err != nil })
 		// What was just written may not be read yet.
 		if err := pause(ctx, a.settle()<<min(round, 3)/4); err != nil {
@@ -114,11 +120,7 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 	_ = groups.Wait()
 	for _, l := range plan.Lists {
 		if l.Delete {
-			err := a.Cloud.DeleteList(ctx, l.Place, l.List.ID)
-			if securitygroup.IsBusy(err) { // a group's rule that names it goes first
-				continue
-			}
-			note(Done{Place: l.Place, Op: Remove, Text: l.Text()}, err)
+			note(Done{Place: l.Place, Op: Remove, Text: l.Text()}, a.Cloud.DeleteList(ctx, l.Place, l.List.ID))
 		}
 	}
 	slices.SortStableFunc(all, func(x, y Done) int { return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group)) })
@@ -136,93 +138,191 @@ func (l ListPlan) Op() Op {
 	return Modify
 }
 
-// carryOutGroup makes one group's changes, in their order. Where the group is full, what
-// is to be removed goes first.
+// carryOutGroup makes one group's changes, in their order: what lets in before what shuts
+// out. Where the group is full, what is to be removed goes first. Whoever stays is not shut
+// out because what lets them in from now on could not be made.
 func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done, error)) {
-	var full []Change
+	done := func(c Change, err error) {
+		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
+	}
+	byOp := map[Op][]Change{}
 	for _, c := range g.Changes {
+		byOp[c.Op] = append(byOp[c.Op], c)
+	}
+	var full []Change
+	missing := false
+	for _, c := range slices.Concat(byOp[Add], byOp[Retag], byOp[Adopt]) {
 		if strings.HasPrefix(c.Wanted.Source.PrefixList, "(") {
-			continue // the list is made in this round; the next one knows its id
+			missing = true // the list is made in this round; the next one knows its id
+			continue
 		}
 		err := a.carryOutChange(ctx, g, c)
 		if c.Op == Add && securitygroup.IsQuota(err) {
 			full = append(full, c)
 			continue
 		}
-		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
+		missing = missing || err != nil && !isOvertaken(err)
+		done(c, err)
+	}
+	a.modify(ctx, g, byOp[Modify], done)
+	var gone, kept []Change
+	for _, c := range byOp[Remove] {
+		if a.keeps(g, c.Rule) {
+			kept = append(kept, c)
+		} else {
+			gone = append(gone, c)
+		}
+	}
+	a.remove(ctx, g, gone, done)
+	add := func(changes []Change) (still []Change) {
+		for _, c := range changes {
+			err := a.carryOutChange(ctx, g, c)
+			if securitygroup.IsQuota(err) {
+				still = append(still, c)
+				continue
+			}
+			missing = missing || err != nil && !isOvertaken(err)
+			done(c, err)
+		}
+		return still
+	}
+	full = add(full)
+	if len(full) > 0 && len(kept) > 0 && !missing && g.Used.fits() {
+		// There is no other way than to shut somebody out for a moment.
+		a.remove(ctx, g, kept, done)
+		kept, full = nil, add(full)
 	}
 	for _, c := range full {
-		err := a.carryOutChange(ctx, g, c)
-		if securitygroup.IsQuota(err) {
-			err = a.full(ctx, g.Place, g.Group.ID, err)
-		}
-		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
+		missing = true
+		done(c, a.full(ctx, g.Place, g.Group.ID, a.carryOutChange(ctx, g, c)))
 	}
+	if !missing {
+		a.remove(ctx, g, kept, done)
+	}
+}
+
+// keeps reports whether a rule that is to be removed lets somebody in who is to be let in
+// from now on by another.
+func (a *Access) keeps(g GroupPlan, r securitygroup.Rule) bool {
+	for _, name := range g.Targets {
+		door := Door{name, a.Config.Targets[name]}
+		if !r.Opens(door.Port) {
+			continue
+		}
+		for p := range a.fixedOf(door) {
+			if !r.Source.Prefix.IsValid() || r.Source.Prefix.Overlaps(p) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *Access) carryOutChange(ctx context.Context, g GroupPlan, c Change) error {
-	fixed := map[string]string{securitygroup.TagFixed: fixedTag(c.Wanted.People)}
+	tags := securitygroup.ManagedTags()
+	tags[securitygroup.TagFixed] = fixedTag(c.Wanted.People)
 	ours, _ := c.Rule.Ours()
 	text := describe(c.Wanted.People, ours.Leases)
-	switch c.Op {
-	case Add:
-		tags := securitygroup.ManagedTags()
-		tags[securitygroup.TagFixed] = fixed[securitygroup.TagFixed]
+	switch {
+	case c.Op == Add:
 		_, err := a.Cloud.Authorize(ctx, g.Place, g.Group.ID, []securitygroup.Permission{c.Wanted.Permission}, text, tags)
 		return err
-	case Retag, Adopt:
-		tags := securitygroup.ManagedTags()
-		tags[securitygroup.TagFixed] = fixed[securitygroup.TagFixed]
-		if err := a.Cloud.Tag(ctx, g.Place, c.Rule.ID, tags); err != nil {
-			return err
-		}
-		_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, c.Rule.ID, text) // for people only
-		return nil
-	case Modify:
-		// Whose it is first: a crash between the two leaves a rule that a plan still mends.
-		if err := a.Cloud.Tag(ctx, g.Place, c.Rule.ID, fixed); err != nil {
-			return err
-		}
-		next := c.Rule
-		next.Permission, next.Description = c.Wanted.Permission, text
-		return a.Cloud.Modify(ctx, g.Place, g.Group.ID, []securitygroup.Rule{next})
-	case Remove:
-		return a.removeFixed(ctx, g, c.Rule)
+	case len(ours.Ending) > 0:
+		return a.replace(ctx, g, c)
 	}
-	return fmt.Errorf("%s is no change of a rule", c.Op)
+	if err := a.Cloud.Tag(ctx, g.Place, c.Rule.ID, tags); err != nil {
+		return err
+	}
+	_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, c.Rule.ID, text) // for people only
+	return nil
 }
 
-// removeFixed takes a rule away that is nobody's fixed address any more: one that leases
-// hold when the last of them has ended.
-func (a *Access) removeFixed(ctx context.Context, g GroupPlan, r securitygroup.Rule) error {
-	ours, _ := r.Ours()
+// replace puts a new rule in the place of one that somebody takes away, or died taking away.
+func (a *Access) replace(ctx context.Context, g GroupPlan, c Change) error {
+	claim := a.claim(ctx, g.Place, []securitygroup.Rule{c.Rule}, func(securitygroup.Rule, securitygroup.Ours, time.Time) bool { return false })
+	if !claim.free[c.Rule.ID] {
+		return claim.fates[c.Rule.ID].err // gone: the next plan sees it
+	}
 	now, _ := a.Cloud.Now(g.Place)
-	key := securitygroup.Fixed(r.Tags[securitygroup.TagFixed])
-	if len(ours.Live(now)) > 0 {
-		err := a.untag(ctx, g.Place, r.ID, key)
-		_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, r.ID, describe(nil, ours.Live(now)))
+	r := claim.rules[c.Rule.ID]
+	ours, _ := r.Ours()
+	owed := owedOf(r, ours, now, "")
+	owed.fixed = strings.Fields(fixedTag(c.Wanted.People))
+	if err := claim.late(); err != nil {
 		return err
 	}
-	// Without the tag it is a rule that nobody needs: whatever befalls us, a reaper takes it.
-	if err := a.untag(ctx, g.Place, r.ID, key); err != nil {
+	if _, err := a.revoke(ctx, g.Place, c.Rule); err != nil {
 		return err
 	}
-	r.Tags = without(r.Tags, securitygroup.TagFixed)
-	return a.end(ctx, g.Place, []securitygroup.Rule{r}, securitygroup.Lease{})[r.ID].err // none too where somebody needs it since
+	_, err := a.Cloud.Authorize(ctx, g.Place, g.Group.ID, []securitygroup.Permission{c.Wanted.Permission}, describe(c.Wanted.People, owed.leases), owed.all(c.Wanted.Permission))
+	return err
 }
 
-func without(tags map[string]string, key string) map[string]string {
-	res := map[string]string{}
-	for k, v := range tags {
-		if k != key {
-			res[k] = v
+// modify has rules let in others than they did. Those that somebody was let in by for a
+// while meanwhile are left to the next plan.
+func (a *Access) modify(ctx context.Context, g GroupPlan, changes []Change, done func(Change, error)) {
+	for len(changes) > 0 {
+		rules := make([]securitygroup.Rule, len(changes))
+		for i, c := range changes {
+			rules[i] = c.Rule
 		}
+		claim := a.claim(ctx, g.Place, rules, func(_ securitygroup.Rule, ours securitygroup.Ours, now time.Time) bool {
+			return len(ours.Live(now)) > 0
+		})
+		for _, c := range changes[:claim.looked] {
+			if !claim.free[c.Rule.ID] {
+				if err := claim.fates[c.Rule.ID].err; err != nil {
+					done(c, err)
+				}
+				continue
+			}
+			err := claim.late()
+			if err == nil {
+				// Whose it is first: a crash between the two leaves a rule that a plan still mends.
+				err = a.Cloud.Tag(ctx, g.Place, c.Rule.ID, map[string]string{securitygroup.TagFixed: fixedTag(c.Wanted.People)})
+			}
+			if err == nil {
+				next := c.Rule
+				next.Permission, next.Description = c.Wanted.Permission, describe(c.Wanted.People, nil)
+				err = a.Cloud.Modify(ctx, g.Place, g.Group.ID, []securitygroup.Rule{next})
+			}
+			done(c, errors.Join(err, a.untag(ctx, g.Place, c.Rule.ID, claim.marks[c.Rule.ID])))
+		}
+		changes = changes[claim.looked:]
 	}
-	return res
+}
+
+// remove takes rules away that are nobody's fixed address any more: those that leases hold
+// when the last of them has ended.
+func (a *Access) remove(ctx context.Context, g GroupPlan, changes []Change, done func(Change, error)) {
+	now, _ := a.Cloud.Now(g.Place)
+	var over []Change
+	var rules []securitygroup.Rule
+	for _, c := range changes {
+		r := c.Rule
+		ours, _ := r.Ours()
+		// Without the tag it is a rule that nobody needs: whatever befalls us, a reaper takes it.
+		err := a.untag(ctx, g.Place, r.ID, securitygroup.Fixed(r.Tags[securitygroup.TagFixed]))
+		if live := ours.Live(now); err != nil || len(live) > 0 {
+			if err == nil {
+				_ = a.Cloud.SetDescription(ctx, g.Place, g.Group.ID, r.ID, describe(nil, live)) // for people only
+			}
+			done(c, err)
+			continue
+		}
+		over, rules = append(over, c), append(rules, r)
+	}
+	fates := a.end(ctx, g.Place, rules, securitygroup.Lease{})
+	for _, c := range over {
+		done(c, fates[c.Rule.ID].err) // none too where somebody needs it since
+	}
 }
 
 // full tells what fills a group that has no room for another rule.
 func (a *Access) full(ctx context.Context, place securitygroup.Place, group string, cause error) error {
+	if !securitygroup.IsQuota(cause) {
+		return cause // there is room by now
+	}
 	var fixed, leases, over, foreign int
 	now, _ := a.Cloud.Now(place)
 	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: []string{group}}, func(rules []securitygroup.Rule) error {

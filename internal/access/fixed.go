@@ -52,7 +52,7 @@ func (c Change) Text() string {
 		return fmt.Sprintf("%s from %s is for %s, %s", c.Rule.Ports(), c.Rule.Source, list(c.Wanted.People), c.Rule.ID)
 	}
 	ours, _ := c.Rule.Ours()
-	text := fmt.Sprintf("%s from %s (was for %s), %s", c.Rule.Ports(), c.Rule.Source, list(ours.Fixed), c.Rule.ID)
+	text := fmt.Sprintf("%s from %s (was for %s), %s", c.Rule.Ports(), c.Rule.Source, cmp.Or(list(ours.Fixed), "nobody any more"), c.Rule.ID)
 	if len(ours.Leases) > 0 {
 		text += ", when its leases have ended"
 	}
@@ -80,6 +80,8 @@ type Covered struct {
 // counts as all the entries that it may hold.
 type Used struct{ IPv4, IPv6 int }
 
+func (u Used) fits() bool { return max(u.IPv4, u.IPv6) <= Quota }
+
 // Quota is how many inbound rules of each family a group has where nobody asked AWS for
 // more.
 const Quota = 60
@@ -95,7 +97,7 @@ func planGroup(wanted []Wanted, have []securitygroup.Rule) (changes []Change, co
 	}
 	for _, r := range have {
 		by[r.Permission] = r
-		if ours, is := r.Ours(); is && len(ours.Fixed) > 0 && !want[r.Permission] {
+		if ours, is := r.Ours(); is && (len(ours.Fixed) > 0 || r.Source.PrefixList != "") && !want[r.Permission] { // no lease holds one that names a list
 			surplus = append(surplus, r)
 		}
 	}
@@ -108,7 +110,7 @@ func planGroup(wanted []Wanted, have []securitygroup.Rule) (changes []Change, co
 			missing = append(missing, w)
 		case !is:
 			covered = append(covered, Covered{w, r})
-		case !slices.Equal(ours.Fixed, strings.Fields(fixedTag(w.People))):
+		case len(ours.Ending) > 0 || !slices.Equal(ours.Fixed, strings.Fields(fixedTag(w.People))): // who takes it away may not know yet that it is wanted
 			changes = append(changes, Change{Retag, r, w})
 		}
 	}

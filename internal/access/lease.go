@@ -165,15 +165,21 @@ func (a *Access) correct(ctx context.Context, door Door, o Opened, length time.D
 	return o, err
 }
 
-// authorize makes the rule with the tags of all of its leases.
-func (a *Access) authorize(ctx context.Context, door Door, p securitygroup.Permission, owed owed, l securitygroup.Lease) (securitygroup.Rule, error) {
-	tags := maps.Clone(owed.tags)
+// all are the tags of a rule for p.
+func (o owed) all(p securitygroup.Permission) map[string]string {
+	tags := maps.Clone(o.tags)
 	if tags == nil {
 		tags = map[string]string{}
 	}
 	maps.Copy(tags, securitygroup.ManagedTags())
 	tags[securitygroup.TagSource] = p.String()
-	owed.tag(tags, securitygroup.Ours{})
+	o.tag(tags, securitygroup.Ours{})
+	return tags
+}
+
+// authorize makes the rule with the tags of all of its leases.
+func (a *Access) authorize(ctx context.Context, door Door, p securitygroup.Permission, owed owed, l securitygroup.Lease) (securitygroup.Rule, error) {
+	tags := owed.all(p)
 	key, value := l.Tag()
 	tags[key] = value
 	rules, err := a.Cloud.Authorize(ctx, door.Place(), door.AWS.Group, []securitygroup.Permission{p}, describe(owed.fixed, append(owed.leases, l)), tags)
@@ -402,8 +408,9 @@ func (a *Access) end(ctx context.Context, place securitygroup.Place, rules []sec
 
 // claim is some rules that are about to change in a way that shuts somebody out.
 type claim struct {
-	looked int             // so many of the rules
-	free   map[string]bool // those that nobody needs: they bear our mark
+	looked int                           // so many of the rules
+	free   map[string]bool               // those that nobody needs: they bear our mark
+	rules  map[string]securitygroup.Rule // as they are with it
 	marks  map[string]securitygroup.Mark
 	fates  map[string]fate // of the others
 	began  time.Time       // by this machine's clock, which runs while it is suspended
@@ -429,7 +436,7 @@ func (c claim) late() error {
 // claim marks rules, the first of them, waits, and looks at them again. Those that needed
 // says that somebody needs are left as they were.
 func (a *Access) claim(ctx context.Context, place securitygroup.Place, rules []securitygroup.Rule, needed func(securitygroup.Rule, securitygroup.Ours, time.Time) bool) claim {
-	c := claim{free: map[string]bool{}, marks: map[string]securitygroup.Mark{}, fates: map[string]fate{}, began: time.Now().Round(0)}
+	c := claim{free: map[string]bool{}, rules: map[string]securitygroup.Rule{}, marks: map[string]securitygroup.Mark{}, fates: map[string]fate{}, began: time.Now().Round(0)}
 	id := rand.Text()[:12]
 	for _, r := range rules[:min(len(rules), claimed)] {
 		if time.Since(c.began) > claimTime {
@@ -456,6 +463,7 @@ func (a *Access) claim(ctx context.Context, place securitygroup.Place, rules []s
 		err = a.Cloud.Rules(ctx, place, securitygroup.Query{IDs: slices.Sorted(maps.Keys(c.marks))}, func(rs []securitygroup.Rule) error {
 			now, _ := a.Cloud.Now(place)
 			for _, r := range rs {
+				c.rules[r.ID] = r
 				if ours, is := r.Ours(); c.free[r.ID] && (!is || needed(r, ours, now)) {
 					delete(c.free, r.ID)
 				}
@@ -484,14 +492,14 @@ func (a *Access) write(ctx context.Context, place securitygroup.Place, r securit
 	}
 	ours, _ := r.Ours()
 	now, _ := a.Cloud.Now(place)
-	if useless := over(ours, now); len(useless) > 0 {
-		if err := a.untag(ctx, place, r.ID, useless...); err != nil {
-			return err
-		}
-	} else if len(ours.Broken) == 0 {
+	useless := over(ours, now)
+	for _, key := range ours.Broken {
+		useless = append(useless, tag{key, r.Tags[key]})
+	}
+	if len(useless) == 0 {
 		return err
 	}
-	if err := a.Cloud.Untag(ctx, place, r.ID, ours.Broken...); err != nil && !securitygroup.IsNotFound(err) {
+	if err := a.untag(ctx, place, r.ID, useless...); err != nil {
 		return err
 	}
 	return a.Cloud.Tag(ctx, place, r.ID, tags)
@@ -514,6 +522,10 @@ func over(ours securitygroup.Ours, now time.Time) (over []tagged) {
 
 // tagged is what is written on a rule as a tag.
 type tagged interface{ Tag() (key, value string) }
+
+type tag struct{ key, value string }
+
+func (t tag) Tag() (key, value string) { return t.key, t.value }
 
 // untag takes tags off a rule that have the values that they were read with. What is gone
 // is no error.

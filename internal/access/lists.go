@@ -2,11 +2,14 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"sekisho/internal/securitygroup"
 )
@@ -24,7 +27,12 @@ type listKey struct {
 
 // tag is TagList's value.
 func (k listKey) tag() string {
-	return securitygroup.Describe(fmt.Sprintf("%s IPv%d", k.who, k.family))
+	const room = 200
+	who := k.who
+	if len(who) > room { // long ones differ by what is not seen of them
+		who = fmt.Sprintf("%s... %x", who[:room], sha256.Sum256([]byte(who)))[:room+20]
+	}
+	return securitygroup.Describe(fmt.Sprintf("%s IPv%d", who, k.family))
 }
 
 func (k listKey) name() string { return "sekisho " + k.tag() }
@@ -62,8 +70,9 @@ func (l ListPlan) Empty() bool {
 // hold counts, not what it holds.
 func room(n int) int { return max(5, (n+4)/5*5) }
 
-// planLists compares the lists of a place with what door's targets want of them.
-func planLists(place securitygroup.Place, wanted map[listKey]map[netip.Prefix][]string, have []securitygroup.PrefixList, groups map[listKey]int) []ListPlan {
+// planLists compares the lists of a place with what door's targets want of them. Lists that
+// only others of the configuration's want are left alone.
+func planLists(place securitygroup.Place, wanted map[listKey]map[netip.Prefix][]string, have []securitygroup.PrefixList, groups map[listKey]int, others map[string]bool) []ListPlan {
 	var plans []ListPlan
 	byTag := map[string]securitygroup.PrefixList{}
 	for _, l := range have {
@@ -87,9 +96,10 @@ func planLists(place securitygroup.Place, wanted map[listKey]map[netip.Prefix][]
 			there[e.Prefix] = e.Description
 		}
 		for _, p := range slices.SortedFunc(maps.Keys(wanted[key]), netip.Prefix.Compare) {
-			text := securitygroup.Describe(strings.Join(wanted[key][p], " "))
-			if said, ok := there[p]; !ok || said != text {
-				plan.Add = append(plan.Add, securitygroup.Entry{Prefix: p, Description: text}) // an entry that is there gets the new description
+			// EC2 gives an entry another description only by removing it first, which would shut
+			// its owner out for a while: an old one stays.
+			if _, ok := there[p]; !ok {
+				plan.Add = append(plan.Add, securitygroup.Entry{Prefix: p, Description: securitygroup.Describe(strings.Join(wanted[key][p], " "))})
 			}
 			delete(there, p)
 		}
@@ -100,6 +110,9 @@ func planLists(place securitygroup.Place, wanted map[listKey]map[netip.Prefix][]
 		plans = append(plans, plan)
 	}
 	for _, tag := range slices.Sorted(maps.Keys(byTag)) {
+		if others[tag] {
+			continue
+		}
 		l := byTag[tag]
 		plans = append(plans, ListPlan{Place: place, List: l, Name: l.Name, Family: l.Family, Delete: true})
 	}
@@ -150,7 +163,16 @@ func (a *Access) carryOutList(ctx context.Context, l ListPlan) error {
 	case l.List.ID == "":
 		tags := securitygroup.ManagedTags()
 		tags[securitygroup.TagList] = l.key.tag()
-		_, err := a.Cloud.CreateList(ctx, l.Place, securitygroup.PrefixList{Name: l.Name, Family: l.Family, Max: l.Max, Tags: tags, Entries: l.Add}, "")
+		want := securitygroup.PrefixList{Name: l.Name, Family: l.Family, Max: l.Max, Tags: tags, Entries: l.Add}
+		// Two who want the same at the same time make one.
+		now, _ := a.Cloud.Now(l.Place)
+		token := sha256.Sum256(fmt.Append(nil, want, now.Truncate(time.Minute).Unix()))
+		made, err := a.Cloud.CreateList(ctx, l.Place, want, hex.EncodeToString(token[:]))
+		if err != nil && made.ID != "" && ctx.Err() == nil {
+			if there, lost := a.Cloud.Lists(ctx, l.Place, securitygroup.ListQuery{IDs: []string{made.ID}}, false); lost == nil && len(there) == 0 {
+				return nil // others made one, too, and took ours away: the next plan knows theirs
+			}
+		}
 		return err
 	}
 	if l.Max > l.List.Max {

@@ -31,12 +31,19 @@ func (p Plan) Empty() bool {
 		!slices.ContainsFunc(p.Lists, func(l ListPlan) bool { return !l.Empty() })
 }
 
-// Plan reads the groups of doors and compares them with the configuration. seen, unless
-// nil, is called after each place, from several goroutines at once.
+// Plan reads the groups of doors and compares them with the configuration: with all that it
+// says of these groups, so with other doors there too. seen, unless nil, is called after
+// each place, from several goroutines at once.
 func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup.Place)) Plan {
-	byPlace := map[securitygroup.Place][]Door{}
+	named := map[groupIn]bool{}
 	for _, d := range doors {
-		byPlace[d.Place()] = append(byPlace[d.Place()], d)
+		named[groupIn{d.Place(), d.AWS.Group}] = true
+	}
+	byPlace := map[securitygroup.Place][]Door{}
+	for _, d := range a.Doors() {
+		if named[groupIn{d.Place(), d.AWS.Group}] {
+			byPlace[d.Place()] = append(byPlace[d.Place()], d)
+		}
 	}
 	var mu sync.Mutex
 	var plan Plan
@@ -117,7 +124,15 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 	for key, groups := range naming {
 		counts[key] = len(groups)
 	}
-	plan.Lists = planLists(place, listed, seen.lists, counts)
+	others := map[string]bool{} // lists that other groups name
+	for _, d := range a.Doors() {
+		if d.Place() == place && d.AWS.Via == config.ViaPrefixList && byGroup[d.AWS.Group] == nil {
+			for family := range split(a.fixedOf(d)) {
+				others[keyOf(d, family).tag()] = true
+			}
+		}
+	}
+	plan.Lists = planLists(place, listed, seen.lists, counts, others)
 	ids := map[listKey]string{}
 	for _, l := range plan.Lists {
 		if !l.Delete {
@@ -208,45 +223,61 @@ func (r Refusal) String() string {
 }
 
 // LocksOut says from which of addrs somebody gets to a target now, and would not after
-// the plan.
+// the plan. Lists that are not ours are not looked into.
 func (a *Access) LocksOut(p Plan, addrs []netip.Addr) []Refusal {
+	type in struct {
+		place securitygroup.Place
+		list  string
+	}
+	before, after := map[in][]netip.Prefix{}, map[in][]netip.Prefix{}
+	for _, l := range p.Lists {
+		id := in{l.Place, cmp.Or(l.List.ID, l.key.pending())}
+		gone := map[netip.Prefix]bool{}
+		for _, e := range l.Remove {
+			gone[e.Prefix] = true
+		}
+		for _, e := range l.List.Entries {
+			before[id] = append(before[id], e.Prefix)
+			if !gone[e.Prefix] {
+				after[id] = append(after[id], e.Prefix)
+			}
+		}
+		for _, e := range l.Add {
+			after[id] = append(after[id], e.Prefix)
+		}
+	}
 	var res []Refusal
 	for _, g := range p.Groups {
+		changed := map[string]Change{}
+		var added []securitygroup.Permission
+		for _, c := range g.Changes {
+			if c.Op == Remove || c.Op == Modify {
+				changed[c.Rule.ID] = c
+			}
+			if c.Op == Add || c.Op == Modify {
+				added = append(added, c.Wanted.Permission)
+			}
+		}
+		lets := func(by securitygroup.Permission, lists map[in][]netip.Prefix, addr netip.Addr, port uint16) bool {
+			if s := by.Source.Prefix; s.IsValid() {
+				return by.Opens(port) && s.Contains(addr)
+			}
+			return by.Opens(port) && slices.ContainsFunc(lists[in{g.Place, by.Source.PrefixList}], func(e netip.Prefix) bool { return e.Contains(addr) })
+		}
 		for _, name := range g.Targets {
 			port := a.Config.Targets[name].Port
 			for _, addr := range addrs {
-				before := lettingIn(g.Rules, addr, port)
-				if len(before) > 0 && !staysOpen(g.Changes, before, addr, port) {
-					res = append(res, Refusal{name, addr, before[0].ID})
+				i := slices.IndexFunc(g.Rules, func(r securitygroup.Rule) bool { return lets(r.Permission, before, addr, port) })
+				stays := slices.ContainsFunc(added, func(by securitygroup.Permission) bool { return lets(by, after, addr, port) }) ||
+					slices.ContainsFunc(g.Rules, func(r securitygroup.Rule) bool {
+						_, goes := changed[r.ID]
+						return !goes && lets(r.Permission, after, addr, port)
+					})
+				if i >= 0 && !stays {
+					res = append(res, Refusal{name, addr, g.Rules[i].ID})
 				}
 			}
 		}
 	}
 	return res
-}
-
-// lettingIn are the rules by whose own prefix addr gets to a port.
-func lettingIn(rules []securitygroup.Rule, addr netip.Addr, port uint16) []securitygroup.Rule {
-	var res []securitygroup.Rule
-	for _, r := range rules {
-		if r.Opens(port) && r.Source.Prefix.IsValid() && r.Source.Prefix.Contains(addr) {
-			res = append(res, r)
-		}
-	}
-	return res
-}
-
-// staysOpen reports whether a rule of before stays, or one that is made lets addr in.
-func staysOpen(changes []Change, before []securitygroup.Rule, addr netip.Addr, port uint16) bool {
-	gone := map[string]bool{}
-	for _, c := range changes {
-		switch c.Op {
-		case Remove, Modify:
-			gone[c.Rule.ID] = true
-		}
-		if w := c.Wanted; (c.Op == Add || c.Op == Modify) && w.Opens(port) && (w.Source.PrefixList != "" || w.Source.Prefix.IsValid() && w.Source.Prefix.Contains(addr)) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(before, func(r securitygroup.Rule) bool { return !gone[r.ID] })
 }
