@@ -31,6 +31,9 @@ const (
 	dialTime  = 25 * time.Second // for the host to answer once the door is open
 	stale     = 4 * time.Second  // for a host to answer where others said that the door is open
 	shutTime  = 30 * time.Second // to shut a door behind us
+	// apart is how much later a lease ends than one that was there under its id, so that it
+	// does by AWS's clock, too: that is how who ends that one knows.
+	apart = 3 * time.Second
 )
 
 // Passage says who goes where. All fields are needed but those that say otherwise.
@@ -56,10 +59,14 @@ type Way struct {
 
 	p       *Passage
 	use     *intent.Use
+	length  time.Duration // of its leases
 	until   time.Time     // when the policy wants it shut
 	opening chan struct{} // closed when nothing of ours is about to open it any more
 	foreign atomic.Bool   // it is open by a rule that is not ours
 }
+
+// errSilent is why nobody is waited for any longer.
+var errSilent = errors.New("no answer")
 
 // NoAnswer is that nothing answers behind an open door.
 type NoAnswer struct {
@@ -76,13 +83,20 @@ func (e *NoAnswer) Error() string {
 	if len(e.By) > 0 {
 		own += fmt.Sprintf(" (by %s)", list(e.By))
 	}
-	return fmt.Sprintf("%s lets in %s, but nothing answers there: %v", e.Door.Name, own, e.DialError)
+	but := "nothing answers there"
+	if errors.Is(e, relay.ErrRefused) {
+		but = "the host refuses"
+	}
+	return fmt.Sprintf("%s lets in %s, but %s: %v", e.Door.Name, own, but, e.DialError)
 }
 
 func (e *NoAnswer) Unwrap() error { return e.DialError }
 
 // Hint says what to look at.
 func (e *NoAnswer) Hint() string {
+	if errors.Is(e, relay.ErrRefused) {
+		return fmt.Sprintf("see that sshd runs there and listens on port %d (`port` of target %s), and that nothing on the way refuses in its name", e.Door.Port, e.Door.Name)
+	}
 	return fmt.Sprintf("see that the machine runs and is in group %s, that its own firewall and the network's ACL let you in, and that you leave by that address "+
 		"(a VPN, a proxy or a second line may differ): `--ip ADDR` names another", e.Door.AWS.Group)
 }
@@ -101,10 +115,10 @@ func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 	if err != nil {
 		return nil, &Error{err, "see `host` of target " + p.Door.Name + " in the configuration"}
 	}
-	way, reused, err := p.connect(ctx, addrs, d, false)
+	way, reused, err := p.connect(ctx, addrs, d, now, false)
 	silent, is := errors.AsType[*NoAnswer](err)
 	if reused && is && ctx.Err() == nil { // somebody shut it meanwhile
-		way, _, err = p.connect(ctx, addrs, d, true)
+		way, _, err = p.connect(ctx, addrs, d, now, true)
 		silent, is = errors.AsType[*NoAnswer](err)
 	}
 	if is && silent.Asked {
@@ -113,14 +127,14 @@ func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 	return way, err
 }
 
-// connect is Connect by one address of ours. reused says that others had opened the door;
-// with anew set it is opened whatever they did.
-func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, anew bool) (_ *Way, reused bool, err error) {
+// connect is Connect by one address of ours, as was decided at a time. reused says that
+// others had opened the door; with anew set it is opened whatever they did.
+func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, at time.Time, anew bool) (_ *Way, reused bool, err error) {
 	own, by, to, err := p.own(ctx, addrs)
 	if err != nil {
 		return nil, false, err
 	}
-	w := &Way{Own: p.Door.Prefix(own), By: by, p: p, until: d.Latest, opening: make(chan struct{})}
+	w := &Way{Own: p.Door.Prefix(own), By: by, p: p, length: d.Until.Sub(at), until: d.Latest, opening: make(chan struct{})}
 	if w.use, err = p.Book.Enter(ctx, intent.Key{Target: p.Door.Name, Person: p.Person, Prefix: w.Own}); err != nil {
 		return nil, false, err
 	}
@@ -132,21 +146,28 @@ func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, a
 			w.use.Done()
 			return nil, true, err
 		}
-		dialling, cancel := context.WithTimeout(ctx, stale)
+		dialling, cancel := context.WithTimeoutCause(ctx, stale, errSilent)
 		defer cancel()
 		w.Conn, err = relay.Dial(dialling, to, relay.DialOptions{})
 	} else {
-		// Never sooner than what was there under the lease's id: that is how who ends it knows.
-		until := later(d.Until, e.Until.Add(time.Second))
-		w.Conn, err = w.open(ctx, intent.Entry{Lease: p.Person + "-" + p.Machine, State: intent.Asked, From: now, Until: until}, to)
+		until := d.Until
+		if after := e.Ends.Add(apart); there && after.Sub(until) < w.length { // else somebody set our clock
+			until = later(until, after)
+		}
+		w.Conn, err = w.open(ctx, intent.Entry{Lease: p.Person + "-" + p.Machine, State: intent.Asked, From: now, Until: until, Ends: until}, to)
 	}
 	if err == nil {
 		return w, reused, nil
 	}
-	if no, is := errors.AsType[*relay.DialError](err); is && ctx.Err() == nil {
+	left := w.Leave(ctx)
+	no, is := errors.AsType[*relay.DialError](err)
+	switch {
+	case !is:
+		return nil, reused, err // it says also why what may be open cannot be shut, and that ends by itself
+	case ctx.Err() == nil:
 		err = &NoAnswer{p.Door, w.Own, by, !p.IP.IsValid(), no}
 	}
-	return nil, reused, errors.Join(err, w.Leave(ctx))
+	return nil, reused, errors.Join(err, left)
 }
 
 // open opens the door until e.Until while it dials already. It returns when that
@@ -160,7 +181,7 @@ func (w *Way) open(ctx context.Context, e intent.Entry, to []netip.AddrPort) (*n
 	defer cancel(nil)
 	opened := make(chan struct{}, 1)
 	ready := func() {
-		time.AfterFunc(dialTime, func() { cancel(context.DeadlineExceeded) })
+		time.AfterFunc(dialTime, func() { cancel(errSilent) })
 		select {
 		case opened <- struct{}{}:
 		default:
@@ -260,8 +281,8 @@ func (p *Passage) linger() time.Duration    { return cmp.Or(p.Linger, linger) }
 
 // Keep holds the door open until ctx ends, or the policy wants it shut.
 func (w *Way) Keep(ctx context.Context) {
-	for pause(ctx, w.p.leaseTime()/2) == nil {
-		length := min(w.p.leaseTime(), time.Until(w.until))
+	for pause(ctx, w.length/2) == nil {
+		length := min(w.length, time.Until(w.until))
 		if length <= 0 {
 			return
 		}
@@ -286,7 +307,7 @@ func (w *Way) renew(ctx context.Context, length time.Duration) error {
 	}
 	o, there, err := w.p.Access.extend(ctx, w.p.Door, w.p.opened(e), length)
 	if err == nil && there {
-		e.Until, e.Fresh = o.Lease.Until, now.Add(length-min(margin, length/4))
+		e.Until, e.Ends, e.Fresh = o.Lease.Until, now.Add(length), now.Add(length-min(margin, length/4))
 		err = w.use.Write(e)
 	}
 	if err = errors.Join(err, w.use.Hold()); err != nil {
@@ -304,7 +325,7 @@ func (w *Way) renew(ctx context.Context, length time.Duration) error {
 		return err
 	}
 	if e, ok = w.use.Entry(); ok && e.State == intent.Open {
-		e.Rule, e.Until, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length-min(margin, length/4))
+		e.Rule, e.Until, e.Ends, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length), now.Add(length-min(margin, length/4))
 		err = w.use.Write(e)
 	}
 	return errors.Join(err, w.use.Hold())

@@ -47,6 +47,7 @@ type Entry struct {
 	State State     `json:"state"`
 	From  time.Time `json:"from"`  // by this machine's clock
 	Until time.Time `json:"until"` // by AWS's
+	Ends  time.Time `json:"ends"`  // the same by this machine's, but for what a call takes
 	// Fresh is until when, by this machine's clock, others may rely on it.
 	Fresh time.Time `json:"fresh,omitzero"`
 }
