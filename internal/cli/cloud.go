@@ -163,7 +163,7 @@ func (c *inCloud) failures(u *ui, failed []access.Failure) error {
 // accessDir is where is kept what this user's processes opened.
 func (g *globals) accessDir() (string, error) {
 	if g.stateSet || os.Geteuid() == 0 {
-		return filepath.Join(g.stateDir, "access"), nil
+		return filepath.Join(absolute(g.stateDir), "access"), nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "sekisho"), nil
@@ -180,7 +180,7 @@ func (c *inCloud) finder(dir string) *ownaddr.Finder {
 	return &ownaddr.Finder{Services: c.Config.AWS.AddressServices, Cache: filepath.Join(dir, "address"), Logger: c.g.debugLog()}
 }
 
-// passage is a person's way through a door, by ip where that is given.
+// passage is a person's way through a door to host, by ip where that is given.
 func (c *inCloud) passage(door access.Door, host, ip string) (*access.Passage, error) {
 	person, err := whose(c.Config, c.person)
 	if err != nil {
@@ -194,22 +194,12 @@ func (c *inCloud) passage(door access.Door, host, ip string) (*access.Passage, e
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.passageIn(dir, door, person)
-	if err != nil {
-		return nil, err
-	}
-	p.Host, p.IP = host, addr
-	return p, nil
-}
-
-// passageIn is a passage with what dir holds.
-func (c *inCloud) passageIn(dir string, door access.Door, person string) (*access.Passage, error) {
 	book, err := intent.In(dir)
 	if err != nil {
 		return nil, withHint(err, "give another folder: --state-dir DIR")
 	}
 	return &access.Passage{
-		Access: c.Access, Door: door, Person: person, Machine: machine(dir), Book: book, Own: c.finder(dir),
+		Access: c.Access, Door: door, Person: person, Host: host, Machine: machine(dir), Book: book, Own: c.finder(dir), IP: addr,
 		Log: slog.New(slog.NewTextHandler(c.g.stderr, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime})),
 	}, nil
 }

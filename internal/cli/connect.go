@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,15 @@ import (
 
 // connect, ssh and ssh-config: ssh's way through a door. ssh starts connect as its
 // ProxyCommand, so whatever uses ssh (scp, rsync, git, Ansible, editors) goes that way.
+
+// leaseTime is the key of a context's value: how long a passage's leases are.
+type leaseTime struct{}
+
+// WithLeaseTime has connections that are begun under ctx ask for leases of length d, and
+// renew them: whoever sees that happen need not wait for minutes.
+func WithLeaseTime(ctx context.Context, d time.Duration) context.Context {
+	return context.WithValue(ctx, leaseTime{}, d)
+}
 
 func connectCommand(g *globals) *cobra.Command {
 	var person, ip, target string
@@ -65,6 +75,7 @@ func connectCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p.LeaseTime, _ = cmd.Context().Value(leaseTime{}).(time.Duration)
 			return c.connect(cmd.Context(), p, pass)
 		},
 	}
@@ -151,16 +162,24 @@ func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.W
 
 // shutArgs is the command that shuts a door in our place.
 func (g *globals) shutArgs(self string, p *access.Passage, own netip.Prefix) []string {
-	config, err := filepath.Abs(g.configPath)
-	if err != nil {
-		config = g.configPath
+	args := []string{self, "shut", "--config", absolute(g.configPath), "--person", p.Person}
+	if g.stateSet {
+		args = append(args, "--state-dir", absolute(g.stateDir))
 	}
-	return []string{self, "shut", "--config", config, "--dir", p.Book.Dir(), "--person", p.Person, p.Door.Name, own.String()}
+	return append(args, p.Door.Name, own.String())
+}
+
+// absolute is a path that means the same in any folder.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // shutCommand shuts a door behind a connection that was handed over.
 func shutCommand(g *globals) *cobra.Command {
-	var person, dir string
+	var person string
 	cmd := &cobra.Command{
 		Use:    "shut TARGET PREFIX",
 		Short:  "Shut a door behind a connection that ssh was given",
@@ -181,14 +200,13 @@ func shutCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := c.passageIn(dir, door, person)
+			p, err := c.passage(door, "", "")
 			if err != nil {
 				return err
 			}
 			return c.explain(p.Shut(ctx, prefix))
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "where what is opened is kept")
 	personFlag(cmd, &person)
 	return cmd
 }
@@ -224,7 +242,7 @@ func sshCommand(g *globals) *cobra.Command {
 			}
 			given := options(args[1:])
 			argv := append([]string{"ssh"}, given...) // ssh takes the first value that it finds
-			argv = append(argv, g.sshOptions(cmd, self, door, person, ip)...)
+			argv = append(argv, g.sshOptions(self, door, person, ip)...)
 			if has {
 				argv = append(argv, "-l", user)
 			}
@@ -265,9 +283,9 @@ func options(args []string) []string {
 }
 
 // sshOptions have ssh go through connect.
-func (g *globals) sshOptions(cmd *cobra.Command, self string, door access.Door, person, ip string) []string {
+func (g *globals) sshOptions(self string, door access.Door, person, ip string) []string {
 	proxy := []string{self, "--config", g.configPath}
-	if cmd.Flags().Changed("state-dir") {
+	if g.stateSet {
 		proxy = append(proxy, "--state-dir", g.stateDir)
 	}
 	proxy = append(proxy, "connect", "--target", door.Name)
@@ -348,11 +366,10 @@ type sshBlock struct {
 func (g *globals) sshBlock(self string, d access.Door, pass bool) sshBlock {
 	words := []string{self}
 	if g.configSet {
-		config, err := filepath.Abs(g.configPath)
-		if err != nil {
-			config = g.configPath
-		}
-		words = append(words, "--config", config)
+		words = append(words, "--config", absolute(g.configPath))
+	}
+	if g.stateSet {
+		words = append(words, "--state-dir", absolute(g.stateDir))
 	}
 	words = append(words, "connect", "--target", d.Name)
 	b := sshBlock{Hosts: []string{d.Name}}
