@@ -158,6 +158,29 @@ func (n *Network) Own(prefixes ...netip.Prefix) error {
 	return side{conn: world, owned: prefixes}.configure()
 }
 
+// Serve gives the host every address of more prefixes: whatever listens on all addresses
+// there answers at each of them.
+func (n *Network) Serve(prefixes ...netip.Prefix) error {
+	host, err := rtnetlink.Dial(&netlink.Config{NetNS: n.Host.FD()})
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	world, err := rtnetlink.Dial(&netlink.Config{NetNS: n.World.FD()})
+	if err != nil {
+		return err
+	}
+	defer world.Close()
+	if err := (side{conn: host, owned: prefixes}).configure(); err != nil {
+		return fmt.Errorf("the host's side: %w", err)
+	}
+	// By way of the host: nobody answers for such an address who is asked for its link.
+	if err := (side{conn: world, behind: prefixes}).configure(); err != nil {
+		return fmt.Errorf("the world's side: %w", err)
+	}
+	return nil
+}
+
 func prefix(a netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(a, bits) }
 
 // side is one namespace's share of the wiring.
@@ -166,6 +189,7 @@ type side struct {
 	addrs    []netip.Prefix // of the veth device
 	gateways []netip.Addr   // of the default routes
 	owned    []netip.Prefix // every address in them is the namespace's own ("AnyIP")
+	behind   []netip.Prefix // reached by way of the host
 }
 
 func (s side) configure() error {
@@ -210,6 +234,23 @@ func (s side) configure() error {
 		})
 		if err != nil {
 			return fmt.Errorf("add a default route by %s: %w", a, err)
+		}
+	}
+	for _, p := range s.behind {
+		via := Host4
+		if p.Addr().Is6() {
+			via = Host6
+		}
+		err := s.route(rtnetlink.RouteMessage{
+			Family:    family(p.Addr()),
+			DstLength: uint8(p.Bits()),
+			Type:      unix.RTN_UNICAST,
+			Attributes: rtnetlink.RouteAttributes{
+				Table: unix.RT_TABLE_MAIN, Dst: ip(p.Addr()), Gateway: ip(via), OutIface: device,
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("add a route to %s by %s: %w", p, via, err)
 		}
 	}
 	for _, p := range s.owned {

@@ -39,6 +39,13 @@ func TestDialFromAnySource(t *testing.T) {
 	if err := n.Own(owned...); err != nil {
 		t.Fatal(err)
 	}
+	served := []netip.Prefix{netip.MustParsePrefix("192.0.2.128/25")}
+	if n.IPv6 {
+		served = append(served, netip.MustParsePrefix("2001:db8:a:0:1::/80"))
+	}
+	if err := n.Serve(served...); err != nil {
+		t.Fatal(err)
+	}
 
 	tests := []struct {
 		name string
@@ -55,6 +62,8 @@ func TestDialFromAnySource(t *testing.T) {
 		{name: "person v6", from: "2001:db8:b:1::1", to: Host6},
 		{name: "owned later", from: "133.11.0.1", to: Host4},
 		{name: "owned later, v6", from: "2001:2a0:1::1", to: Host6},
+		{name: "served later", from: "192.0.2.10", to: netip.MustParseAddr("192.0.2.130")},
+		{name: "served later, v6", from: "2001:db8:a::10", to: netip.MustParseAddr("2001:db8:a:0:1::9")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
