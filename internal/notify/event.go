@@ -48,7 +48,7 @@ type Level string
 const (
 	Info    Level = "info"    // good to know
 	Warning Level = "warning" // look at it
-	Alarm   Level = "alarm"   // now; it breaks quiet hours and limits
+	Alarm   Level = "alarm"   // now: it waits neither for quiet hours to end nor for a digest
 )
 
 // Event is one thing that happened. It is stored as JSON, whose names are an interface:

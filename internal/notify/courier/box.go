@@ -1,0 +1,247 @@
+package courier
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"sekisho/internal/config"
+	"sekisho/internal/durable"
+	"sekisho/internal/notify"
+	"sekisho/internal/printable"
+)
+
+// run sends what is due, until ctx ends.
+func (b *box) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	save := time.NewTicker(saveEvery)
+	defer save.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			b.save()
+			return
+		case <-save.C:
+			b.save()
+			continue
+		case <-b.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		if at, ok := b.due(now); !ok {
+			timer.Stop()
+		} else if wait := at.Sub(now); wait > 0 {
+			timer.Reset(wait)
+		} else {
+			b.send(ctx)
+			timer.Reset(0)
+		}
+	}
+}
+
+// due is when the next message is to be sent; ok is false where nothing waits.
+func (b *box) due(now time.Time) (at time.Time, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 {
+		return time.Time{}, false
+	}
+	first := b.queue[0].Since
+	at = first.Add(gather)
+	if !slices.ContainsFunc(b.queue, func(w waiting) bool { return w.Event.Level == notify.Alarm || w.Event.Kind == notify.Test }) {
+		at = later(at, digestAt(b.Digest, first))
+		if len(b.Quiet) > 0 && b.Quiet.Allow(later(at, now)) {
+			at = later(at, b.Quiet.End(later(at, now)))
+		}
+	}
+	b.sent = slices.DeleteFunc(b.sent, func(t time.Time) bool { return now.Sub(t) >= time.Hour })
+	if len(b.sent) >= b.PerHour {
+		at = later(at, b.sent[len(b.sent)-b.PerHour].Add(time.Hour))
+	}
+	return later(at, b.next), true
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// digestAt is when a digest is due that begins with an event of t.
+func digestAt(d config.Digest, t time.Time) time.Time {
+	switch d {
+	case config.DigestHourly:
+		return t.Truncate(time.Hour).Add(time.Hour)
+	case config.DigestDaily:
+		at := time.Date(t.Year(), t.Month(), t.Day(), digestHour, 0, 0, 0, t.Location())
+		if !at.After(t) {
+			at = at.AddDate(0, 0, 1)
+		}
+		return at
+	}
+	return t
+}
+
+// send sends what waits as one message.
+func (b *box) send(ctx context.Context) {
+	events, more, id, since := b.take()
+	b.own(ctx, events)
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	defer cancel()
+	err := b.Sender.Send(ctx, b.o.Write(events, more, b.Language, id))
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return // we end: it is sent by who comes next
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.unsaved = true
+	step, is := errors.AsType[*notify.Step](err)
+	switch {
+	case err == nil:
+		b.stat.Sent++
+		b.stat.Error, b.stat.Since = "", time.Time{}
+		b.sent = append(b.sent, now)
+	case is && step.Final, now.Sub(since) > giveUp:
+		b.failed(err, now)
+		b.stat.Dropped += int64(b.batch)
+		b.o.Logger.Error("a message is given up", "channel", b.Name, "events", b.batch, "error", printable.Text(err.Error()))
+	default:
+		b.failed(err, now)
+		wait := min(firstRetry<<min(b.tries, 10), lastRetry)
+		b.tries++
+		b.next = now.Add(wait)
+		if b.tries == 1 {
+			b.o.Logger.Warn("a message could not be sent; it is tried again", "channel", b.Name, "error", printable.Text(err.Error()))
+		}
+		return
+	}
+	b.queue = slices.Delete(b.queue, 0, b.batch)
+	b.lost -= more
+	b.id, b.batch, b.tries, b.next = "", 0, 0, time.Time{}
+}
+
+func (b *box) failed(err error, now time.Time) {
+	b.stat.Failed++
+	if b.stat.Error == "" {
+		b.stat.Since = now
+	}
+	b.stat.Error = printable.Cut(printable.Text(err.Error()), 500)
+}
+
+// take is what the next message is of: the same events under the same id when it is
+// tried again.
+func (b *box) take() (events []notify.Event, more int, id string, since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.id == "" {
+		b.id, b.batch = rand.Text(), min(len(b.queue), maxBatch)
+	}
+	for _, w := range b.queue[:b.batch] {
+		events = append(events, w.Event)
+	}
+	return events, b.lost, b.id, b.queue[0].Since
+}
+
+// own adds to bans whose the addresses are, as far as that is known in time.
+func (b *box) own(ctx context.Context, events []notify.Event) {
+	if b.o.Owner == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownersTime)
+	defer cancel()
+	asked := 0
+	for i := range events {
+		addr := about(events[i])
+		if !addr.IsValid() || events[i].Owner != nil {
+			continue
+		}
+		if asked++; asked > maxOwners || ctx.Err() != nil {
+			return
+		}
+		if owner, err := b.o.Owner(ctx, addr); err == nil {
+			events[i].Owner = &owner
+		}
+	}
+}
+
+// about is the address that an event is about.
+func about(e notify.Event) netip.Addr {
+	switch {
+	case e.Ban != nil:
+		return e.Ban.Prefix.Addr()
+	case e.Login != nil:
+		return e.Login.Addr
+	}
+	return netip.Addr{}
+}
+
+// saved is what is kept of a box.
+type saved struct {
+	Queue []waiting   `json:"queue"`
+	Lost  int         `json:"lost,omitempty"`
+	ID    string      `json:"id,omitempty"`
+	Batch int         `json:"batch,omitempty"`
+	Sent  []time.Time `json:"sent,omitempty"`
+}
+
+// save keeps what waits, where that has changed.
+func (b *box) save() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.path == "" || !b.unsaved {
+		return
+	}
+	raw, err := json.Marshal(saved{b.queue, b.lost, b.id, b.batch, b.sent})
+	if err == nil {
+		err = durable.Replace(b.path, raw, nil)
+	}
+	if err != nil {
+		if b.stat.Error == "" {
+			b.o.Logger.Warn("what waits to be told is not kept", "channel", b.Name, "error", err)
+		}
+		return
+	}
+	b.unsaved = false
+}
+
+// maxKept bounds the file: what a full box comes to, and more.
+const maxKept = 32 << 20
+
+// load takes in what was kept.
+func (b *box) load() error {
+	if b.path == "" {
+		return nil
+	}
+	info, err := os.Stat(b.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Size() > maxKept {
+		return errors.New("the file is too large")
+	}
+	raw, err := os.ReadFile(b.path)
+	if err != nil {
+		return err
+	}
+	var s saved
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	b.queue, b.lost, b.sent = s.Queue[:min(len(s.Queue), maxWaiting)], max(0, s.Lost), s.Sent
+	if s.ID != "" && 0 < s.Batch && s.Batch <= len(b.queue) {
+		b.id, b.batch = s.ID, s.Batch
+	}
+	return nil
+}

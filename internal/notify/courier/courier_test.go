@@ -1,0 +1,297 @@
+package courier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sekisho/internal/config"
+	"sekisho/internal/notify"
+)
+
+// letterbox is a channel's other end: it keeps what it was sent.
+type letterbox struct {
+	mu       sync.Mutex
+	messages []notify.Message
+	at       []time.Time
+	answer   func() error
+}
+
+// answers has the channel answer so from now on.
+func (l *letterbox) answers(f func() error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answer = f
+}
+
+func (l *letterbox) Send(_ context.Context, m notify.Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answer != nil {
+		if err := l.answer(); err != nil {
+			return err
+		}
+	}
+	l.messages, l.at = append(l.messages, m), append(l.at, time.Now())
+	return nil
+}
+
+// got is what was sent, and when.
+func (l *letterbox) got() ([]notify.Message, []time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.messages), slices.Clone(l.at)
+}
+
+// told counts the events that arrived, those only counted too.
+func (l *letterbox) told() (n int) {
+	messages, _ := l.got()
+	for _, m := range messages {
+		n += len(m.Events) + m.More
+	}
+	return n
+}
+
+func write(events []notify.Event, more int, _ config.Language, id string) notify.Message {
+	return notify.Message{ID: id, Events: events, More: more}
+}
+
+func ban(n int) notify.Event {
+	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), 32)
+	return notify.Event{Kind: notify.Ban, Level: notify.Info, Time: time.Now(), Key: p.String(), Ban: &notify.BanFacts{Prefix: p, Lines: []string{"a line"}}}
+}
+
+func alarm(key string) notify.Event {
+	return notify.Event{Kind: notify.Degraded, Level: notify.Alarm, Time: time.Now(), Key: key}
+}
+
+// run has f tell a courier with one channel; it goes on until f returns.
+func run(t *testing.T, ch Channel, o Options, f func(*Courier, *letterbox)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		box := &letterbox{}
+		if ch.Sender == nil {
+			ch.Sender = box
+		} else {
+			box = ch.Sender.(*letterbox)
+		}
+		if ch.Name == "" {
+			ch.Name = "mail"
+		}
+		ch.Events = []notify.Kind{notify.Ban, notify.Degraded, notify.Test}
+		if ch.PerHour == 0 {
+			ch.PerHour = 100
+		}
+		o.Channels, o.Write = []Channel{ch}, write
+		c := New(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		f(c, box)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func wait(d time.Duration) {
+	<-time.After(d) // in the bubble's own time
+	synctest.Wait()
+}
+
+func TestWhatComesTogetherIsToldTogether(t *testing.T) {
+	run(t, Channel{}, Options{}, func(c *Courier, box *letterbox) {
+		for n := range 5 {
+			c.Tell(ban(n))
+		}
+		c.Tell(notify.Event{Kind: notify.Drift})
+		c.Tell(ban(3)) // again
+		wait(time.Minute)
+		if messages, _ := box.got(); len(messages) != 1 || len(messages[0].Events) != 5 {
+			t.Fatalf("messages: %+v", messages)
+		}
+		c.Tell(ban(9))
+		wait(time.Minute)
+		if messages, _ := box.got(); len(messages) != 2 || messages[1].ID == messages[0].ID {
+			t.Errorf("messages: %+v", messages)
+		}
+		c.Tell(ban(3)) // still the same
+		wait(10 * time.Minute)
+		c.Tell(ban(3)) // it is worth a word again
+		wait(time.Minute)
+		if box.told() != 7 {
+			t.Errorf("told of %d events, want 7", box.told())
+		}
+	})
+}
+
+// TestTenThousandBans: at most so many messages in an hour, and every ban is told or
+// counted.
+func TestTenThousandBans(t *testing.T) {
+	run(t, Channel{PerHour: 4}, Options{}, func(c *Courier, box *letterbox) {
+		for n := range 10_000 {
+			c.Tell(ban(n))
+			if n%200 == 0 {
+				wait(time.Second)
+			}
+		}
+		wait(55 * time.Minute)
+		if messages, _ := box.got(); len(messages) != 4 {
+			t.Errorf("%d messages within the first hour, want 4", len(messages))
+		}
+		wait(3 * time.Hour)
+		messages, at := box.got()
+		for i := 4; i < len(at); i++ {
+			if d := at[i].Sub(at[i-4]); d < time.Hour {
+				t.Errorf("message %d came %v after the one four before", i, d)
+			}
+		}
+		if box.told() != 10_000 {
+			t.Errorf("told of %d events, want 10000", box.told())
+		}
+		if s := c.Stats()[0]; s.Waiting != 0 || int(s.Sent) != len(messages) {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
+func TestDigestAndQuietHours(t *testing.T) {
+	night := config.Span{Days: [7]bool{true, true, true, true, true, true, true}, From: 22 * time.Hour, To: 7 * time.Hour, Zone: time.UTC}
+	for _, tt := range []struct {
+		name  string
+		ch    Channel
+		tell  time.Duration // after midnight, 2000-01-01 UTC
+		wants time.Duration
+	}{
+		{"at once", Channel{}, 3 * time.Hour, 3*time.Hour + gather},
+		{"hourly", Channel{Digest: config.DigestHourly}, 3*time.Hour + 20*time.Minute, 4 * time.Hour},
+		{"quiet", Channel{Quiet: config.Hours{night}}, 3 * time.Hour, 7 * time.Hour},
+		{"not quiet", Channel{Quiet: config.Hours{night}}, 12 * time.Hour, 12*time.Hour + gather},
+		{"a digest that is due in quiet hours", Channel{Digest: config.DigestHourly, Quiet: config.Hours{night}}, 21*time.Hour + 30*time.Minute, 31 * time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, tt.ch, Options{}, func(c *Courier, box *letterbox) {
+				midnight := time.Now()
+				wait(tt.tell)
+				c.Tell(ban(1))
+				wait(36 * time.Hour)
+				if _, at := box.got(); len(at) != 1 || at[0].Sub(midnight) != tt.wants {
+					t.Errorf("told at %v, want %v", at, midnight.Add(tt.wants))
+				}
+			})
+		})
+	}
+	t.Run("an alarm waits for neither", func(t *testing.T) {
+		run(t, Channel{Digest: config.DigestDaily, Quiet: config.Hours{night}}, Options{}, func(c *Courier, box *letterbox) {
+			c.Tell(ban(1))
+			wait(time.Hour)
+			c.Tell(alarm("disk"))
+			wait(time.Minute)
+			if messages, _ := box.got(); len(messages) != 1 || len(messages[0].Events) != 2 {
+				t.Errorf("messages: %+v", messages)
+			}
+		})
+	})
+}
+
+func TestItIsTriedAgain(t *testing.T) {
+	box := &letterbox{}
+	down := errors.New("the server is down")
+	box.answer = func() error { return down }
+	run(t, Channel{Sender: box}, Options{}, func(c *Courier, box *letterbox) {
+		c.Tell(ban(1))
+		wait(3 * time.Hour)
+		if s := c.Stats()[0]; s.Failed < 5 || s.Failed > 12 || s.Error != down.Error() || s.Waiting != 1 {
+			t.Errorf("after three hours: %+v", s)
+		}
+		c.Tell(ban(2))
+		box.answers(nil)
+		wait(2 * time.Hour)
+		if box.told() != 2 || c.Stats()[0].Error != "" {
+			t.Errorf("told of %d, %+v", box.told(), c.Stats()[0])
+		}
+		box.answers(func() error { return &notify.Step{Name: "recipient", Err: errors.New("no such user"), Final: true} })
+		c.Tell(ban(3))
+		wait(time.Hour)
+		if s := c.Stats()[0]; s.Waiting != 0 || s.Dropped != 1 {
+			t.Errorf("what cannot be sent: %+v", s)
+		}
+		box.answers(func() error { return down })
+		c.Tell(ban(4))
+		wait(80 * time.Hour)
+		if s := c.Stats()[0]; s.Waiting != 0 || s.Dropped != 2 {
+			t.Errorf("after three days: %+v", s)
+		}
+	})
+}
+
+// TestWhatWaitsIsKept: another process sends it, as the same message.
+func TestWhatWaitsIsKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "outbox")
+	var ids []string
+	failing := &letterbox{answer: func() error { return errors.New("down") }}
+	o := Options{Dir: dir}
+	o.Write = write
+	run(t, Channel{Sender: failing}, o, func(c *Courier, _ *letterbox) {
+		for n := range 3 {
+			c.Tell(ban(n))
+		}
+		wait(time.Minute)
+		for _, b := range c.boxes {
+			_, _, id, _ := b.take() // as it is tried again
+			ids = append(ids, id)
+		}
+	})
+	run(t, Channel{}, o, func(c *Courier, box *letterbox) {
+		wait(time.Minute)
+		if messages, _ := box.got(); len(messages) != 1 || len(messages[0].Events) != 3 || messages[0].ID != ids[0] {
+			t.Errorf("messages: %+v, want the one of id %v", messages, ids)
+		}
+	})
+	run(t, Channel{}, o, func(c *Courier, box *letterbox) {
+		wait(time.Minute)
+		if messages, _ := box.got(); len(messages) != 0 {
+			t.Errorf("sent twice: %+v", messages)
+		}
+	})
+}
+
+// TestOwnersMayTakeTheirTime: a registry that hangs holds up one message by seconds.
+func TestOwnersMayTakeTheirTime(t *testing.T) {
+	asked := 0
+	o := Options{Owner: func(ctx context.Context, a netip.Addr) (notify.Owner, error) {
+		if asked++; asked == 1 {
+			return notify.Owner{Name: "ACME"}, nil
+		}
+		<-ctx.Done()
+		return notify.Owner{}, ctx.Err()
+	}}
+	run(t, Channel{}, o, func(c *Courier, box *letterbox) {
+		begun := time.Now()
+		for n := range 3 {
+			c.Tell(ban(n))
+		}
+		wait(time.Minute)
+		if messages, at := box.got(); len(messages) != 1 || at[0].Sub(begun) > gather+ownersTime || messages[0].Events[0].Owner.Name != "ACME" {
+			t.Errorf("after %v: %+v", at, messages)
+		}
+	})
+}
+
+func BenchmarkTell(b *testing.B) {
+	c := New(Options{Channels: []Channel{{Name: "mail", Events: []notify.Kind{notify.Ban}, PerHour: 1, Sender: &letterbox{}}}, Write: write})
+	b.ReportAllocs()
+	e := ban(1)
+	for n := 0; b.Loop(); n++ {
+		e.Key = fmt.Sprint(n % 5000)
+		c.Tell(e)
+	}
+}
