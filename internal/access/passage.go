@@ -143,7 +143,7 @@ func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, a
 	if reused = there && e.Usable(now) && !anew; reused {
 		close(w.opening)
 		if err := w.use.Hold(); err != nil {
-			w.use.Done()
+			_ = w.use.Done() // the first error says more
 			return nil, true, err
 		}
 		dialling, cancel := context.WithTimeoutCause(ctx, stale, errSilent)
@@ -353,7 +353,7 @@ func (w *Way) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutTime)
 	defer cancel()
 	<-w.opening
-	defer func() { w.use.Done() }()
+	defer func() { _ = w.use.Done() }() // a file of locks alone
 	last, err := w.use.Leave(ctx)
 	if err != nil || !last || w.foreign.Load() {
 		return err
@@ -388,7 +388,7 @@ func (p *Passage) Shut(ctx context.Context, prefix netip.Prefix) error {
 		return err
 	}
 	if err := w.use.Hold(); err != nil {
-		w.use.Done()
+		_ = w.use.Done() // the first error says more
 		return err
 	}
 	w.Linger(ctx)
