@@ -202,7 +202,7 @@ func (h *host) explain(t *testing.T) explained {
 }
 
 // eventually waits for a condition, and fails the test where it does not come.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	every := time.NewTicker(10 * time.Millisecond)

@@ -1,18 +1,37 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
+	"time"
 
 	"sekisho/internal/cli"
 )
 
-// beSekisho makes the test's own binary the program under test.
-const beSekisho = "SEKISHO_TEST_BE_SEKISHO"
+// beSekisho makes the test's own binary the program under test; leaseTime, a duration, has it
+// ask for leases of that length.
+const (
+	beSekisho = "SEKISHO_TEST_BE_SEKISHO"
+	leaseTime = "SEKISHO_TEST_LEASE_TIME"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(beSekisho) != "" {
+	if os.Getenv(beSekisho) == "" {
+		os.Exit(m.Run())
+	}
+	length := os.Getenv(leaseTime)
+	if length == "" {
 		os.Exit(cli.Main(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	d, err := time.ParseDuration(length)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	os.Exit(cli.Run(cli.WithLeaseTime(ctx, d), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
