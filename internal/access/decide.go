@@ -91,11 +91,11 @@ func (a *Access) Decide(door Door, q Request) (Decision, error) {
 	if hint, why := door.refuses(q.Prefix); why != "" {
 		return no(hint, "%s", why)
 	}
-	return a.span(d, door, entries, q, yes, no)
+	return a.span(&d, entries, q, yes, no)
 }
 
-// span finds for how long, by what of entries allows the most.
-func (a *Access) span(d Decision, door Door, entries []config.Allow, q Request, yes func(string, ...any), no func(string, string, ...any) (Decision, error)) (Decision, error) {
+// span finds for how long, by what of entries allows the most. yes and no write into d.
+func (a *Access) span(d *Decision, entries []config.Allow, q Request, yes func(string, ...any), no func(string, string, ...any) (Decision, error)) (Decision, error) {
 	var best *config.Allow
 	var until time.Time
 	var next time.Time // when somebody's hours begin
@@ -134,7 +134,7 @@ func (a *Access) span(d Decision, door Door, entries []config.Allow, q Request, 
 			yes("it shuts at %s, when they end", until.Format("15:04 MST"))
 		}
 	}
-	return d, nil
+	return *d, nil
 }
 
 // admits are the entries of door that person is meant by, with what the target says
@@ -176,6 +176,8 @@ func (d Door) refuses(p netip.Prefix) (hint, why string) {
 	switch a := p.Addr(); {
 	case a.Is4In6() || p != p.Masked():
 		return "give an address as it is written usually", fmt.Sprintf("%s is not in its usual form", p)
+	case p.Bits() == 0:
+		return "give one address", fmt.Sprintf("%s is everybody", p)
 	case a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast():
 		return "give the address that you are seen by", fmt.Sprintf("nobody comes from %s", printable.Prefix(p))
 	case p.Bits() < bits && family == "IPv6" && p.Bits() == 64:

@@ -105,10 +105,11 @@ func (a *Access) Places() []securitygroup.Place {
 
 // unknown says that there is no such target or person, and which may be meant.
 func unknown(kind, name string, names []string) error {
-	hint := fmt.Sprintf("the configuration names no %s yet: see `%ss` in docs/configuration.md", kind, map[string]string{"target": "target", "person": "people, person"}[kind])
-	if kind == "person" {
-		hint = "the configuration names nobody under `people`"
-	}
+	hint := map[string]string{
+		"target":  "the configuration names no target yet: see `targets` in docs/configuration.md",
+		"person":  "the configuration names nobody under `people`",
+		"account": "the configuration names no account under `aws.accounts`: leave it out, and it is the environment's",
+	}[kind]
 	if near := config.Nearest(name, names); near != "" {
 		hint = "did you mean " + near + "?"
 	} else if len(names) > 0 {

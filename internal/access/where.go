@@ -84,12 +84,18 @@ func (a *Access) where(ctx context.Context, holds func(netip.Prefix) bool, place
 // whereIn is Where for one place. Where it fails, the hits are those found until then.
 func (a *Access) whereIn(ctx context.Context, holds func(netip.Prefix) bool, place securitygroup.Place, read func(n int)) ([]Hit, error) {
 	var hits []Hit
+	doors := map[string][]Door{} // by group
+	for _, d := range a.Doors() {
+		if d.Place() == place {
+			doors[d.AWS.Group] = append(doors[d.AWS.Group], d)
+		}
+	}
 	listed := map[string][]securitygroup.Rule{} // rules by the list that they name
 	err := a.Cloud.Rules(ctx, place, securitygroup.Query{}, func(rules []securitygroup.Rule) error {
 		for _, r := range rules {
 			switch {
 			case r.Source.Prefix.IsValid() && holds(r.Source.Prefix):
-				hits = append(hits, a.hit(place, r, r.Source.Prefix))
+				hits = append(hits, newHit(place, r, r.Source.Prefix, doors[r.Group]))
 			case r.Source.PrefixList != "":
 				listed[r.Source.PrefixList] = append(listed[r.Source.PrefixList], r)
 			}
@@ -108,7 +114,7 @@ func (a *Access) whereIn(ctx context.Context, holds func(netip.Prefix) bool, pla
 		for _, l := range lists {
 			if i := slices.IndexFunc(l.Entries, func(e securitygroup.Entry) bool { return holds(e.Prefix) }); i >= 0 {
 				for _, r := range listed[l.ID] {
-					hits = append(hits, a.hit(place, r, l.Entries[i].Prefix))
+					hits = append(hits, newHit(place, r, l.Entries[i].Prefix, doors[r.Group]))
 				}
 			}
 		}
@@ -116,14 +122,14 @@ func (a *Access) whereIn(ctx context.Context, holds func(netip.Prefix) bool, pla
 	return hits, a.name(ctx, place, hits)
 }
 
-func (a *Access) hit(place securitygroup.Place, r securitygroup.Rule, within netip.Prefix) Hit {
+func newHit(place securitygroup.Place, r securitygroup.Rule, within netip.Prefix, doors []Door) Hit {
 	_, ours := r.Ours()
 	h := Hit{
 		Place: place, Group: r.Group, Rule: r.ID, Ports: r.Ports(), Source: r.Source, Within: within,
 		Ours: ours, Description: r.Description, Behind: []Behind{}, Targets: []string{},
 	}
-	for _, d := range a.Doors() {
-		if d.Place() == place && d.AWS.Group == r.Group && r.Opens(d.Port) {
+	for _, d := range doors {
+		if r.Opens(d.Port) {
 			h.Targets = append(h.Targets, d.Name)
 		}
 	}
