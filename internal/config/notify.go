@@ -1,19 +1,22 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"net/netip"
 	"time"
 )
 
-// Notify says who is told of what, and how. A channel that is not there is nil.
+// Notify says who is told of what, and how. A channel that is not there is nil. What is
+// secret may be in files of its own, which WithSecrets reads.
 type Notify struct {
 	Language Language
 	Lookup   bool           // ask registries and DNS whose a banned address is
-	Private  []netip.Prefix // private networks where webhooks may be
-	Weekly   bool           // the report, by mail
+	Private  []netip.Prefix // private networks where webhooks may be; masked, apart from each other
+	Weekly   bool           // the report, by mail; Mail is there then
 	Mail     *Mail
 	Webhook  *Webhook
-	Slack    *Hook // Discord and Slack are a URL each
+	Slack    *Hook // Slack and Discord are a URL each
 	Discord  *Hook
 	Telegram *Telegram
 	Ntfy     *Ntfy
@@ -33,10 +36,10 @@ func (l Language) String() string { return string(l) }
 
 // Limits are what a channel is told of, and how often.
 type Limits struct {
-	Events  []string // kinds of events, as package notify has them; none: the channel's usual ones
+	Events  []string // kinds of events (EventKinds), in that order; at least one
 	PerHour int      // messages in an hour at most; what is beyond comes together in one
 	Digest  Digest
-	Quiet   Hours // when only alarms are sent at once; the rest comes together afterwards
+	Quiet   Hours // when only alarms are sent at once, the rest comes together afterwards; none: never
 }
 
 // Digest gathers events into one message.
@@ -62,10 +65,10 @@ func (s Secret) String() string {
 	return "<secret>"
 }
 
-// GoString hides it in %#v, too.
-func (s Secret) GoString() string { return s.String() }
+// Format hides it whatever the verb is, a wrong one too.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText hides it in JSON.
+// MarshalText hides it in JSON, and in logs.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Reveal is the text itself, for whom it is meant for.
@@ -74,13 +77,14 @@ func (s Secret) Reveal() string { return string(s) }
 // Mail sends by SMTP.
 type Mail struct {
 	Limits
-	To       []string // at least one address
-	From     string
-	SMTP     string // host:port
-	TLS      TLS
-	User     string
-	Password Secret // what the file has, or the file that it names
-	Timeout  time.Duration
+	To           []string // at least one address, each plain: local@domain, in ASCII
+	From         string   // as To's; "": sekisho@ and the host's name, which the sender knows
+	SMTP         string   // host:port
+	TLS          TLS
+	User         string        // "": nobody logs in
+	Password     Secret        // there, or PasswordFile is, if and only if User is
+	PasswordFile string        // absolute; "": none
+	Timeout      time.Duration // of one attempt
 }
 
 // TLS is how a mail server is spoken to.
@@ -90,7 +94,7 @@ type TLS string
 const (
 	TLSStart    TLS = "starttls" // must be had
 	TLSImplicit TLS = "tls"      // from the first byte on
-	TLSNone     TLS = "no"       // to this host only
+	TLSNone     TLS = "no"       // to this host only: localhost or a loopback address
 )
 
 func (t TLS) String() string { return string(t) }
@@ -98,33 +102,37 @@ func (t TLS) String() string { return string(t) }
 // Webhook posts JSON to a URL, signed.
 type Webhook struct {
 	Limits
-	URL    string
-	Secret Secret // HMAC-SHA256's key; "": unsigned
+	URL        string
+	Secret     Secret // HMAC-SHA256's key; "": unsigned
+	SecretFile string // absolute; "": none
 }
 
 // Hook is a chat's incoming webhook.
 type Hook struct {
 	Limits
-	URL Secret // who has it may post
+	URL     Secret // who has it may post; "": it is in URLFile
+	URLFile string // absolute; "": none
 }
 
 // Telegram posts by a bot.
 type Telegram struct {
 	Limits
-	Token Secret
-	Chat  string
+	Token     Secret // "": it is in TokenFile
+	TokenFile string // absolute; "": none
+	Chat      string // a number, or @ and a name
 }
 
 // Ntfy posts to a topic.
 type Ntfy struct {
 	Limits
-	URL   string // of the topic
-	Token Secret // "": none
+	URL       string // of the topic
+	Token     Secret // "": none
+	TokenFile string // absolute; "": none
 }
 
 // Command runs a program of one's own: argv, no shell, the event in its environment.
 type Command struct {
 	Limits
-	Argv    []string
+	Argv    []string // the first is an absolute path
 	Timeout time.Duration
 }
