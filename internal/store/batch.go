@@ -11,16 +11,19 @@ import (
 // batch is effects that wait, merged: counts summed, positions the latest,
 // logins the last of a user from an address.
 type batch struct {
-	maxCounts, maxBans, maxOthers int // bounds; others: unbans, grants, revokes, logins
+	maxCounts, maxBans, maxOthers int // bounds; others: unbans, grants, revokes, logins, rules
 
 	positions map[string][]byte
 	bans      []lease.Lease
+	onsets    []Onset
 	unbans    []Unban
 	grants    []lease.Lease
 	revokes   []Revoke
 	logins    map[loginKey]sshlog.Login
 	counts    map[countKey]tally
-	lost      int // bans, unbans, grants, revokes and logins past the bounds
+	rules     []RuleCount
+	lastRule  map[ruleKey]int // its last reading in rules
+	lost      int             // bans, unbans, grants, revokes and logins past the bounds
 }
 
 type loginKey struct {
@@ -38,7 +41,7 @@ type countKey struct {
 type tally struct{ lines, attempts int }
 
 func (b *batch) empty() bool {
-	return len(b.positions)+len(b.bans)+len(b.unbans)+len(b.grants)+len(b.revokes)+len(b.logins)+len(b.counts) == 0
+	return len(b.positions)+len(b.bans)+len(b.unbans)+len(b.grants)+len(b.revokes)+len(b.logins)+len(b.counts)+len(b.onsets)+len(b.rules) == 0
 }
 
 func (b *batch) add(e Effects) {
@@ -50,6 +53,7 @@ func (b *batch) add(e Effects) {
 	}
 	var lost [4]int
 	b.bans, lost[0] = appendBounded(b.bans, e.Bans, b.maxBans)
+	b.onsets, _ = appendBounded(b.onsets, e.Onsets, b.maxBans)
 	b.unbans, lost[1] = appendBounded(b.unbans, e.Unbans, b.maxOthers)
 	b.grants, lost[2] = appendBounded(b.grants, e.Grants, b.maxOthers)
 	b.revokes, lost[3] = appendBounded(b.revokes, e.Revokes, b.maxOthers)
@@ -73,6 +77,7 @@ func (b *batch) add(e Effects) {
 		}
 		b.counts[k] = tally{t.lines + c.Lines, t.attempts + c.Attempts}
 	}
+	b.addRules(e.Rules)
 }
 
 // appendBounded drops the oldest, a sixteenth at once, where there are too many.
@@ -86,7 +91,7 @@ func appendBounded[T any](s, more []T, limit int) ([]T, int) {
 }
 
 func (b *batch) effects() Effects {
-	e := Effects{Positions: b.positions, Bans: b.bans, Unbans: b.unbans, Grants: b.grants, Revokes: b.revokes}
+	e := Effects{Positions: b.positions, Bans: b.bans, Unbans: b.unbans, Grants: b.grants, Revokes: b.revokes, Onsets: b.onsets, Rules: b.rules}
 	for _, l := range b.logins {
 		e.Logins = append(e.Logins, l)
 	}

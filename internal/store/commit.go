@@ -118,6 +118,12 @@ func (w *writeTx) write(e Effects) {
 		w.count(c)
 	}
 	w.boundCounts()
+	for _, o := range e.Onsets {
+		w.onset(o)
+	}
+	for _, c := range e.Rules {
+		w.rule(c)
+	}
 }
 
 func (w *writeTx) login(l sshlog.Login) {

@@ -61,6 +61,8 @@ func numbered(n int) Effects {
 		Revokes:   []Revoke{{Prefix: netip.PrefixFrom(a, 24), At: from}},
 		Logins:    []sshlog.Login{{Addr: a, User: "u", Time: from}},
 		Counts:    []Count{{Day: "2026-11-22", Kind: "failed", Lines: 1}},
+		Onsets:    []Onset{{Prefix: netip.PrefixFrom(a, 32), Begun: from, First: from.Add(-time.Minute)}},
+		Rules:     []RuleCount{{Day: "2026-11-22", Chain: "ssh", Rule: "not in JP", Drops: true, Packets: uint64(n), Bytes: uint64(60 * n), Fresh: true}},
 	}
 }
 
@@ -72,16 +74,18 @@ func reached(ctx context.Context, s *Store) (int, error) {
 		return 0, err
 	}
 	n, _ := strconv.Atoi(string(positions["log"]))
-	var bans, unbans, grants, revokes, logins, lines int
+	var bans, unbans, grants, revokes, logins, lines, onsets, packets int
 	err = errors.Join(
 		s.LiveBans(ctx, t0.AddDate(9, 0, 0), func(l lease.Lease) error { bans++; return nil }),
 		s.Unbans(ctx, t0, func(Unban) error { unbans++; return nil }),
 		s.LiveGrants(ctx, t0.AddDate(9, 0, 0), func(l lease.Lease) error { grants++; return nil }),
 		s.Revokes(ctx, t0, func(Revoke) error { revokes++; return nil }),
 		s.Logins(ctx, t0, func(sshlog.Login) error { logins++; return nil }),
-		s.Counts(ctx, "", func(c Count) error { lines += c.Lines; return nil }))
-	if err == nil && (bans != n || unbans != n || grants != n || revokes != n || logins != n || lines != n) {
-		err = fmt.Errorf("half a commit: position %d, %d bans, %d unbans, %d grants, %d revokes, %d logins, %d lines", n, bans, unbans, grants, revokes, logins, lines)
+		s.Counts(ctx, "", func(c Count) error { lines += c.Lines; return nil }),
+		s.Onsets(ctx, t0, func(Onset) error { onsets++; return nil }),
+		s.Rules(ctx, "", func(c RuleCount) error { packets += int(c.Packets); return nil }))
+	if err == nil && (bans != n || unbans != n || grants != n || revokes != n || logins != n || lines != n || onsets != n || packets != n) {
+		err = fmt.Errorf("half a commit: position %d, %d bans, %d unbans, %d grants, %d revokes, %d logins, %d lines, %d onsets, %d packets", n, bans, unbans, grants, revokes, logins, lines, onsets, packets)
 	}
 	return n, err
 }

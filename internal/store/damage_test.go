@@ -41,6 +41,7 @@ func rot(t *testing.T) ([]byte, Effects) {
 		e.Grants = append(e.Grants, some.Grants...)
 		e.Revokes = append(e.Revokes, some.Revokes...)
 		e.Logins = append(e.Logins, some.Logins...)
+		e.Onsets = append(e.Onsets, some.Onsets...)
 		commit(t, s, some)
 	}
 	if err := s.Close(); err != nil {
@@ -84,8 +85,19 @@ func believe(t *testing.T, path string, wrote Effects) (lost int, report Report)
 	for _, r := range wrote.Revokes {
 		revokes[Revoke{Prefix: r.Prefix.Masked(), At: r.At, By: r.By}] = true
 	}
+	onsets := map[Onset]bool{}
+	for _, o := range wrote.Onsets {
+		onsets[o] = true
+	}
 	n := 0
 	errs := errors.Join(
+		s.Onsets(ctx, time.Time{}, func(o Onset) error {
+			if !onsets[o] {
+				return fail
+			}
+			return nil
+		}),
+		s.Rules(ctx, "", func(RuleCount) error { return nil }),
 		s.LiveGrants(ctx, t0.AddDate(1, 0, 0), func(l lease.Lease) error {
 			if !cmp.Equal(l, grants[l.Prefix], byValue) {
 				return fail

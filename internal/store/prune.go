@@ -8,14 +8,14 @@ import (
 
 // How long things are remembered, and how many at most.
 const (
-	keepEnded  = 366 * 24 * time.Hour // ended bans and grants, unbans, revokes, logins
+	keepEnded  = 366 * 24 * time.Hour // ended bans and grants, onsets, unbans, revokes, logins
 	keepCounts = 400 * 24 * time.Hour
 	maxEnded   = 500_000 // ended bans; live ones are never pruned
 	maxUnbans  = 100_000 // the same of ended grants, revokes
 	maxLogins  = 100_000
 )
 
-// Prune forgets what is old: ended bans and grants, unbans, revokes and logins after
+// Prune forgets what is old: ended bans and grants, onsets, unbans, revokes and logins after
 // a year, counts after 400 days. Where there are more than the bound all the same
 // (500,000 ended bans, 100,000 of each of the others), the time is halved until there
 // are not, so the oldest go first. Days before now's keep their 1,000 counts with the most
@@ -35,6 +35,7 @@ func (s *Store) prune(ctx context.Context, now time.Time, maxEnded, maxUnbans, m
 		{`DELETE FROM unbans WHERE at < ?`, `SELECT count(*) FROM unbans WHERE at < ?`, maxUnbans},
 		{`DELETE FROM grants WHERE ends != 0 AND ends < ?`, `SELECT count(*) FROM grants WHERE ends != 0 AND ends < ?`, maxUnbans},
 		{`DELETE FROM revokes WHERE at < ?`, `SELECT count(*) FROM revokes WHERE at < ?`, maxUnbans},
+		{`DELETE FROM onsets WHERE begun < ?`, `SELECT count(*) FROM onsets WHERE begun < ?`, maxEnded},
 		{`DELETE FROM logins WHERE at < ?`, `SELECT count(*) FROM logins WHERE at < ?`, maxLogins},
 	} {
 		err := s.pruneStep(ctx, func(w *writeTx) {
@@ -52,7 +53,10 @@ func (s *Store) prune(ctx context.Context, now time.Time, maxEnded, maxUnbans, m
 	today := encodeDay(now.Format(time.DateOnly))
 	var days []int64
 	err := s.pruneStep(ctx, func(w *writeTx) {
-		w.run(`DELETE FROM counts WHERE day < ?`, encodeDay(now.Add(-keepCounts).Format(time.DateOnly)))
+		oldest := encodeDay(now.Add(-keepCounts).Format(time.DateOnly))
+		w.run(`DELETE FROM counts WHERE day < ?`, oldest)
+		w.run(`DELETE FROM rule_days WHERE day < ?`, oldest)
+		w.run(`DELETE FROM rule_marks WHERE day < ?`, oldest)
 		days = w.days(today)
 	})
 	for _, day := range days {

@@ -38,9 +38,9 @@ var getBansOf = `SELECT prefix, begun, ends, cause, reason, holder, attempts, co
 
 // statements are prepared at open, which also proves that the tables are there.
 var statements = slices.Concat(bans.prepared, grants.prepared, []string{
-	putPosition, putLogin, addCount,
+	putPosition, putLogin, addCount, putOnset, getMark, putMark, addRule,
 	sumSmallCounts, delSmallCounts, numCounts,
-	getPositions, pageLogins, pageCounts, getBansOf,
+	getPositions, pageLogins, pageCounts, pageOnsets, pageRules, getBansOf,
 })
 
 // LiveBans yields the bans in force at now, at most one of a prefix: the one
@@ -134,6 +134,32 @@ func (s *Store) Counts(ctx context.Context, sinceDay string, yield func(Count) e
 		}, yield)
 }
 
+// Onsets yields when what brought the bans begun since then began, by prefix and
+// beginning. Not every ban has one.
+func (s *Store) Onsets(ctx context.Context, since time.Time, yield func(Onset) error) error {
+	return pages(ctx, s, "read the onsets", pageOnsets, beforeAll(), []any{encodeTime(since)}, scanOnset, onsetKey, yield)
+}
+
+// Rules yields what the rules counted on sinceDay ("2006-01-02") and the days after
+// it, in the order of days.
+func (s *Store) Rules(ctx context.Context, sinceDay string, yield func(RuleCount) error) error {
+	number := func(drops bool) int64 {
+		if drops {
+			return 1
+		}
+		return 0
+	}
+	return pages(ctx, s, "read the rules' counts", pageRules, beforeDay(sinceDay), nil,
+		func(rows *sql.Rows) (RuleCount, bool) {
+			var day, drops, packets, bytes int64
+			var c RuleCount
+			err := rows.Scan(&day, &c.Chain, &c.Rule, &drops, &packets, &bytes)
+			c.Day, c.Drops, c.Packets, c.Bytes = decodeDay(day), drops == 1, uint64(packets), uint64(bytes)
+			return c, err == nil && encodeDay(c.Day) == day && number(c.Drops) == drops && packets >= 0 && bytes >= 0
+		},
+		func(c RuleCount) []any { return []any{encodeDay(c.Day), c.Chain, c.Rule, number(c.Drops)} }, yield)
+}
+
 // Positions gives the sources' positions, as committed last.
 func (s *Store) Positions(ctx context.Context) (map[string][]byte, error) {
 	positions := map[string][]byte{}
@@ -205,7 +231,11 @@ func pages[T any](ctx context.Context, s *Store, what, q string, key, args []any
 		page = page[:0]
 		var n, damaged int
 		err := s.use(ctx, what, func(ctx context.Context) error {
-			rows, err := s.stmts[q].QueryContext(ctx, append(append(append([]any{}, key...), args...), pageRows)...)
+			stmt := s.stmts[q]
+			if stmt == nil {
+				return nil // read only, and of a schema that has no such table
+			}
+			rows, err := stmt.QueryContext(ctx, append(append(append([]any{}, key...), args...), pageRows)...)
 			if err != nil {
 				return err
 			}

@@ -200,6 +200,12 @@ func TestBatchingChangesNothing(t *testing.T) {
 		for range small.Draw(t, "counts") {
 			e.Counts = append(e.Counts, Count{Day: "2026-11-22", Source: prefix.Draw(t, "peer").Addr(), User: fmt.Sprint(small.Draw(t, "user")), Kind: "failed", Lines: small.Draw(t, "lines"), Attempts: 1})
 		}
+		for range small.Draw(t, "rules") {
+			e.Rules = append(e.Rules, RuleCount{
+				Day: fmt.Sprintf("2026-11-2%d", small.Draw(t, "day")), Chain: "ssh", Rule: fmt.Sprint(small.Draw(t, "rule")), Drops: small.Draw(t, "drops") > 0,
+				Packets: uint64(small.Draw(t, "packets")), Bytes: uint64(small.Draw(t, "bytes")), Fresh: small.Draw(t, "fresh") > 0,
+			})
+		}
 		return e
 	})
 	n := 0
@@ -265,6 +271,12 @@ func dump(t *testing.T, s *Store) []string {
 	}
 	for _, l := range all(t, func(y func(sshlog.Login) error) error { return s.Logins(t.Context(), time.Time{}, y) }) {
 		rows = append(rows, fmt.Sprintf("%+v", l))
+	}
+	for _, o := range all(t, func(y func(Onset) error) error { return s.Onsets(t.Context(), time.Time{}, y) }) {
+		rows = append(rows, fmt.Sprintf("%+v", o))
+	}
+	for _, c := range rules(t, s, "") {
+		rows = append(rows, fmt.Sprintf("%+v", c))
 	}
 	for _, c := range counts(t, s, "") {
 		rows = append(rows, strings.TrimSpace(fmt.Sprintf("%+v", c)))

@@ -11,7 +11,7 @@ import (
 	"sekisho/internal/sshlog"
 )
 
-// salvage carries the sound leases, their endings and logins over from a file that
+// salvage carries the sound leases, their onsets and endings, and logins over from a file that
 // was set aside, as far as it can be read. Positions are left behind: the sources
 // read their backlog again, and what was lost is decided anew.
 func (s *Store) salvage(ctx context.Context, aside string) (n int) {
@@ -49,6 +49,9 @@ func (s *Store) salvage(ctx context.Context, aside string) (n int) {
 		return old.Bans(ctx, since, func(l lease.Lease) error { e.Bans = append(e.Bans, l); return move() })
 	}, bans.page)
 	from(func() error {
+		return old.Onsets(ctx, since, func(o Onset) error { e.Onsets = append(e.Onsets, o); return move() })
+	}, pageOnsets)
+	from(func() error {
 		return old.Revokes(ctx, since, func(r Revoke) error { e.Revokes = append(e.Revokes, r); return move() })
 	}, grants.pageEnds)
 	from(func() error {
@@ -62,9 +65,9 @@ func (s *Store) salvage(ctx context.Context, aside string) (n int) {
 	return n
 }
 
-// rows is how many rows of leases, endings and logins e holds.
+// rows is how many rows of leases, their onsets and endings, and logins e holds.
 func (e *Effects) rows() int {
-	return len(e.Bans) + len(e.Unbans) + len(e.Grants) + len(e.Revokes) + len(e.Logins)
+	return len(e.Bans) + len(e.Unbans) + len(e.Grants) + len(e.Revokes) + len(e.Logins) + len(e.Onsets)
 }
 
 // keep commits e and empties it. The caller holds the lock.

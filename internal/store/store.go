@@ -38,7 +38,7 @@ type Report struct {
 	Created   bool   // the file is new
 	SetAside  string // the damaged file's new name; empty: nothing was damaged
 	Why       string // what was damaged
-	Salvaged  int    // sound rows (leases, their endings, logins) carried over from the damaged file
+	Salvaged  int    // sound rows (leases, their onsets and endings, logins) carried over from the damaged file
 	Unchecked bool   // the file is too large to check it all at a start
 }
 

@@ -73,6 +73,11 @@ func counts(t testing.TB, s *Store, since string) []Count {
 	return all(t, func(yield func(Count) error) error { return s.Counts(t.Context(), since, yield) })
 }
 
+func rules(t testing.TB, s *Store, since string) []RuleCount {
+	t.Helper()
+	return all(t, func(yield func(RuleCount) error) error { return s.Rules(t.Context(), since, yield) })
+}
+
 func ban(prefix string, from time.Time, d time.Duration) lease.Lease {
 	l := lease.Lease{
 		Prefix: netip.MustParsePrefix(prefix), Verdict: lease.Deny, Cause: "attempts", Reason: "5 attempts in 10m", Holder: "guard",
@@ -450,6 +455,11 @@ func TestPrune(t *testing.T) {
 		Revokes: []Revoke{{Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now.AddDate(-2, 0, 0)}, {Prefix: netip.MustParsePrefix("192.0.2.9/32"), At: now}},
 		Logins:  []sshlog.Login{{Addr: netip.MustParseAddr("192.0.2.9"), User: "a", Time: now.AddDate(-2, 0, 0)}, {Addr: netip.MustParseAddr("192.0.2.9"), User: "b", Time: now}},
 		Counts:  []Count{{Day: "2024-01-01", Kind: "failed", Lines: 1}, {Day: "2026-11-22", Kind: "failed", Lines: 1}},
+		Onsets:  []Onset{{Prefix: netip.MustParsePrefix("192.0.2.9/32"), Begun: now.AddDate(-2, 0, 0)}, {Prefix: netip.MustParsePrefix("192.0.2.9/32"), Begun: now}},
+		Rules: []RuleCount{
+			{Day: "2024-01-01", Chain: "ssh", Rule: "old", Packets: 1, Fresh: true},
+			{Day: "2026-11-22", Chain: "ssh", Rule: "new", Packets: 1, Fresh: true},
+		},
 	}
 	for i := range 20 { // yesterday: more than we keep
 		e.Counts = append(e.Counts, Count{Day: "2026-11-21", Source: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Kind: "failed", Lines: i, Attempts: i})
@@ -485,6 +495,14 @@ func TestPrune(t *testing.T) {
 	}
 	if n := len(all(t, func(yield func(Unban) error) error { return s.Unbans(t.Context(), time.Time{}, yield) })); n != 1 {
 		t.Errorf("%d unbans", n)
+	}
+	if n := len(all(t, func(yield func(Onset) error) error { return s.Onsets(t.Context(), time.Time{}, yield) })); n != 1 {
+		t.Errorf("%d onsets", n)
+	}
+	// The mark of the old rule went with its days: what it says is of nobody knows when.
+	commit(t, s, Effects{Rules: []RuleCount{{Day: "2026-11-22", Chain: "ssh", Rule: "old", Packets: 9}}})
+	if got := rules(t, s, ""); len(got) != 1 || got[0].Rule != "new" {
+		t.Errorf("rules: %+v", got)
 	}
 }
 
