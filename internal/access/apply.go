@@ -243,19 +243,51 @@ func (a *Access) replace(ctx context.Context, g GroupPlan, c Change) error {
 	if !claim.free[c.Rule.ID] {
 		return claim.fates[c.Rule.ID].err // gone: the next plan sees it
 	}
+	r, there := claim.rules[c.Rule.ID]
+	if !there {
+		return nil // somebody else puts one in its place
+	}
 	now, _ := a.Cloud.Now(g.Place)
-	r := claim.rules[c.Rule.ID]
 	ours, _ := r.Ours()
-	owed := owedOf(r, ours, now, "")
+	owed := owedOf(ours, now, "")
 	owed.fixed = strings.Fields(fixedTag(c.Wanted.People))
 	if err := claim.late(); err != nil {
 		return err
 	}
-	if _, err := a.revoke(ctx, g.Place, c.Rule); err != nil {
+	if _, err := a.revoke(ctx, g.Place, r); err != nil {
 		return err
 	}
-	_, err := a.Cloud.Authorize(ctx, g.Place, g.Group.ID, []securitygroup.Permission{c.Wanted.Permission}, describe(c.Wanted.People, owed.leases), owed.all(c.Wanted.Permission))
-	return err
+	p := c.Wanted.Permission
+	for try := range tries {
+		_, err := a.Cloud.Authorize(ctx, g.Place, g.Group.ID, []securitygroup.Permission{p}, describe(c.Wanted.People, owed.leases), owed.all(p))
+		if !securitygroup.IsDuplicate(err) {
+			return err
+		}
+		// Others made one, who may not know what is owed.
+		r, ok, err := a.find(ctx, g.Place, g.Group.ID, p)
+		if err != nil {
+			return err
+		}
+		if ours, is := r.Ours(); ok && !is {
+			return nil
+		} else if ok {
+			tags := map[string]string{securitygroup.TagSource: p.String()}
+			owed.tag(tags, ours)
+			if err := a.write(ctx, g.Place, r, tags); err != nil && !securitygroup.IsNotFound(err) {
+				return err
+			}
+			if err := pause(ctx, a.settle()); err != nil {
+				return err
+			}
+			if _, _, stays, err := a.reread(ctx, g.Place, r.ID); err != nil || stays {
+				return err // if somebody takes it away, the next plan sees that
+			}
+		}
+		if err := a.backOff(ctx, try); err != nil {
+			return err
+		}
+	}
+	return hinted("try again in a moment", "%s: others change the rule for %s at the same time, again and again", g.Group.ID, p.Source)
 }
 
 // modify has rules let in others than they did. Those that somebody was let in by for a

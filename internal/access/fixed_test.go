@@ -281,7 +281,7 @@ func (sc *scene) check(t *rapid.T) {
 					t.Errorf("a foreign rule has changed:\n%s", diff)
 				}
 				wants = append(wants, r.ID)
-			} else if name := sc.named[r.ID]; name != "" && r.Tags["Name"] != name {
+			} else if name := sc.named[r.ID]; name != "" && r.Tags["Name"] != name { // a rule that takes another's place has another id
 				t.Errorf("%s has lost its name: %v", r.ID, r.Tags)
 			}
 		}

@@ -64,7 +64,7 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 		if !securitygroup.IsDuplicate(err) {
 			return Opened{}, err
 		}
-		r, ok, err := a.find(ctx, door, p)
+		r, ok, err := a.find(ctx, door.Place(), door.AWS.Group, p)
 		if err != nil {
 			return Opened{}, err
 		}
@@ -91,7 +91,7 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 			}
 			continue
 		}
-		owed = owedOf(r, ours, a.now(door), id)
+		owed = owedOf(ours, a.now(door), id)
 		if len(byOthers(ours.Ending, mark)) == 0 {
 			return Opened{Rule: r, Lease: l, Others: owed.leases, Fixed: owed.fixed}, a.unmark(ctx, door.Place(), r.ID, ours.Ending)
 		}
@@ -125,17 +125,12 @@ func (a *Access) unmark(ctx context.Context, place securitygroup.Place, id strin
 type owed struct {
 	leases []securitygroup.Lease
 	fixed  []string
-	tags   map[string]string // that are not ours
 }
 
-func owedOf(r securitygroup.Rule, ours securitygroup.Ours, now time.Time, id string) owed {
-	o := owed{leases: others(ours.Live(now), id), fixed: ours.Fixed, tags: map[string]string{}}
-	for key, value := range r.Tags {
-		if !strings.HasPrefix(key, "sekisho:") && !strings.HasPrefix(key, "aws:") {
-			o.tags[key] = value
-		}
-	}
-	return o
+// owedOf is what ours says but for the lease id. Others' tags are lost: a person's policy
+// allows none to be set.
+func owedOf(ours securitygroup.Ours, now time.Time, id string) owed {
+	return owed{leases: others(ours.Live(now), id), fixed: ours.Fixed}
 }
 
 // tag adds the leases and fixed addresses that have is without.
@@ -167,11 +162,7 @@ func (a *Access) correct(ctx context.Context, door Door, o Opened, length time.D
 
 // all are the tags of a rule for p.
 func (o owed) all(p securitygroup.Permission) map[string]string {
-	tags := maps.Clone(o.tags)
-	if tags == nil {
-		tags = map[string]string{}
-	}
-	maps.Copy(tags, securitygroup.ManagedTags())
+	tags := securitygroup.ManagedTags()
 	tags[securitygroup.TagSource] = p.String()
 	o.tag(tags, securitygroup.Ours{})
 	return tags
@@ -307,7 +298,7 @@ func (a *Access) Release(ctx context.Context, door Door, o Opened) error {
 	once := true
 	for range tries {
 		// By what it lets in, for another rule may have taken its place.
-		r, ok, err := a.find(ctx, door, o.Rule.Permission)
+		r, ok, err := a.find(ctx, place, door.AWS.Group, o.Rule.Permission)
 		if err != nil {
 			return err
 		}
@@ -551,9 +542,9 @@ func (a *Access) revoke(ctx context.Context, place securitygroup.Place, r securi
 	return false, err
 }
 
-// find is the rule of door's group with just that permission, ours or not.
-func (a *Access) find(ctx context.Context, door Door, p securitygroup.Permission) (found securitygroup.Rule, ok bool, err error) {
-	err = a.Cloud.Rules(ctx, door.Place(), securitygroup.Query{Groups: []string{door.AWS.Group}}, func(rules []securitygroup.Rule) error {
+// find is the rule of a group with just that permission, ours or not.
+func (a *Access) find(ctx context.Context, place securitygroup.Place, group string, p securitygroup.Permission) (found securitygroup.Rule, ok bool, err error) {
+	err = a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: []string{group}}, func(rules []securitygroup.Rule) error {
 		for _, r := range rules {
 			if r.Permission == p {
 				found, ok = r, true

@@ -101,6 +101,9 @@ func (a *Access) Policy(account string, role Role) (Policy, error) {
 		p.Statement = append(p.Statement, s)
 	}
 	add("Look", read, []string{"*"}, here)
+	if len(groups) == 0 && role != RoleReaper {
+		return p, nil // there is nothing to change
+	}
 	if role == RoleReaper {
 		// What has ended may be in a group that the configuration no longer names.
 		doors = each("security-group/*")

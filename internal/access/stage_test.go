@@ -28,9 +28,8 @@ type play struct {
 	before func(*stage)
 	actors []func(*actor) error
 	// kept: somebody needs the rule still when all have ended.
-	kept bool
-	// renewed: who was told may be shut out until they look again, as they do.
-	after func(*stage) error
+	kept  bool
+	after func(*stage) error // what has to be true then, too
 }
 
 type stage struct {
@@ -489,6 +488,21 @@ func plays() []play {
 				a.s.told["carol"] = alices
 				return nil
 			}, reaps, comesAndGoes("alice")}},
+		{name: "two fix an address that somebody died taking away", kept: true, before: func(s *stage) {
+			s.told["carol"] = alices
+			s.put(alices, lease("carol", time.Hour), securitygroup.Mark{ID: "dead", Since: time.Now()})
+		}, actors: []func(*actor) error{
+			func(a *actor) error { return a.wants(alices, "dave") },
+			func(a *actor) error { return a.wants(alices, "dave") },
+			comesAndStays("alice"),
+		}, after: func(s *stage) error {
+			for _, r := range s.rules() {
+				if ours, _ := r.Ours(); !s.died && r.Source.Prefix == alices && len(ours.Leases) != 2 {
+					return fmt.Errorf("of carol's and alice's leases there is %v", r.Tags)
+				}
+			}
+			return nil
+		}},
 	}
 }
 
