@@ -279,15 +279,21 @@ func (p *Passage) longest() time.Duration {
 func (p *Passage) leaseTime() time.Duration { return cmp.Or(p.LeaseTime, leaseTime) }
 func (p *Passage) linger() time.Duration    { return cmp.Or(p.Linger, linger) }
 
-// Keep holds the door open until ctx ends, or the policy wants it shut.
+// Keep holds the door open until ctx ends, or the policy wants it shut. Who came to a door
+// that others had opened renews at once where it has to be soon: they may have left.
 func (w *Way) Keep(ctx context.Context) {
-	for pause(ctx, w.length/2) == nil {
-		length := min(w.length, time.Until(w.until))
-		if length <= 0 {
+	for {
+		left := time.Until(w.until)
+		if left <= 0 {
 			return
 		}
-		if err := w.renew(ctx, length); err != nil && ctx.Err() == nil {
+		again := w.length / 2
+		if err := w.renew(ctx, min(w.length, left)); err != nil && ctx.Err() == nil {
 			w.p.Log.Warn("the door could not be kept open; it is tried again", "target", w.p.Door.Name, "error", err)
+			again = w.length / 16
+		}
+		if pause(ctx, min(again, left)) != nil {
+			return
 		}
 	}
 }

@@ -98,9 +98,41 @@ func TestLeaseBesideAnother(t *testing.T) {
 func TestKeepUnderLimitsOfOthers(t *testing.T) {
 	w := newWorld(t, twoPeople)
 	p := w.passage(t, func(d *Door) { d.Allow = append(d.Allow, config.Allow{Who: "contractors", AtMost: 4 * time.Second}) })
-	way := p.pass(t)
-	first := w.until(t)
-	ctx, cancel := context.WithDeadline(t.Context(), first.Add(2*time.Second))
+	w.keeps(t, p.pass(t))
+}
+
+// TestKeepWhatOthersOpened: who came to a door shortly before others were to renew its lease,
+// and was left alone with it, renewed it when it had ended.
+func TestKeepWhatOthersOpened(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	p := w.passage(t, nil)
+	p.LeaseTime = 4 * time.Second
+	first := p.pass(t)
+	e, _ := first.use.Entry()
+	until(t, e.Fresh.Add(-100*time.Millisecond))
+	second := p.pass(t)
+	if err := first.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.server.Calls()) > 2 {
+		t.Fatalf("the second has not come to what the first had opened: %v", w.server.Calls())
+	}
+	w.keeps(t, second)
+}
+
+func until(t *testing.T, at time.Time) {
+	t.Helper()
+	select {
+	case <-time.After(time.Until(at)):
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	}
+}
+
+// keeps has a way be kept for longer than its lease lasts, and fails where that ends.
+func (w *world) keeps(t *testing.T, way *Way) {
+	t.Helper()
+	ctx, cancel := context.WithDeadline(t.Context(), w.until(t).Add(2*time.Second))
 	defer cancel()
 	kept := make(chan struct{})
 	go func() {
