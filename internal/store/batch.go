@@ -22,8 +22,8 @@ type batch struct {
 	logins    map[loginKey]sshlog.Login
 	counts    map[countKey]tally
 	rules     []RuleCount
-	lastRule  map[ruleKey]int // its last reading in rules
-	lost      int             // bans, unbans, grants, revokes and logins past the bounds
+	ruleAt    map[ruleKey]pendingRule // where in rules
+	lost      int                     // bans, unbans, grants, revokes and logins past the bounds
 }
 
 type loginKey struct {

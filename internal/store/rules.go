@@ -63,21 +63,29 @@ type ruleKey struct {
 	drops       bool
 }
 
+// pendingRule is the last reading of a rule that waits.
+type pendingRule struct {
+	at   int  // in rules
+	grew bool // since the reading of it that waits before
+}
+
 // addRules keeps the readings in their order. One takes the place of that before it
-// where the sums come to the same; past the bound none is needed, for the next tells it too.
+// where the store comes to the same: what that one comes to must not depend on what is
+// in the store, as a first one's does, nor be a counter begun anew. Past the bound
+// none is needed: the next tells it too.
 func (b *batch) addRules(rules []RuleCount) {
 	for _, c := range rules {
 		k := ruleKey{c.Chain, c.Rule, c.Drops}
-		at, ok := b.lastRule[k]
+		p, ok := b.ruleAt[k]
+		grew := ok && b.rules[p.at].Packets <= c.Packets && b.rules[p.at].Bytes <= c.Bytes
 		switch {
-		case ok && b.rules[at].Fresh && b.rules[at].Day == c.Day && b.rules[at].Packets <= c.Packets && b.rules[at].Bytes <= c.Bytes:
-			c.Fresh = true
-			b.rules[at] = c
+		case grew && p.grew && b.rules[p.at].Day == c.Day:
+			b.rules[p.at] = c
 		case len(b.rules) < b.maxOthers:
-			if b.lastRule == nil {
-				b.lastRule = map[ruleKey]int{}
+			if b.ruleAt == nil {
+				b.ruleAt = map[ruleKey]pendingRule{}
 			}
-			b.lastRule[k] = len(b.rules)
+			b.ruleAt[k] = pendingRule{len(b.rules), grew}
 			b.rules = append(b.rules, c)
 		}
 	}

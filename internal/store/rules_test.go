@@ -67,8 +67,8 @@ func TestRulesThatWaitAreBounded(t *testing.T) {
 	for i := range 100 {
 		b.add(Effects{Rules: []RuleCount{{Day: "2026-11-22", Rule: "a", Packets: uint64(100 - i)}, {Day: "2026-11-22", Rule: string(rune('a' + i))}}})
 	}
-	if len(b.rules) > 4 || len(b.lastRule) > 4 {
-		t.Errorf("%d readings wait, of %d rules", len(b.rules), len(b.lastRule))
+	if len(b.rules) > 4 || len(b.ruleAt) > 4 {
+		t.Errorf("%d readings wait, of %d rules", len(b.rules), len(b.ruleAt))
 	}
 }
 
