@@ -3,7 +3,8 @@
 // their places (raw.go), and those, by one table of keys (table.go), into a
 // validated Config of plain values. The defaults, the JSON Schema, the example
 // and docs/configuration.md come from the same table. A value package: only
-// Load touches a file (and time, for the rules of zones), and anything above may import it.
+// Load and Notify.WithSecrets touch files (and time, for the rules of zones), and anything
+// above may import it.
 package config
 
 import (

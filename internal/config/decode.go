@@ -52,7 +52,11 @@ func (d *decoder) group(path string, keys group, n *node) {
 	case absent: // `guard:` with all its keys commented out
 		return
 	case scalar, list:
-		d.refuse(path, n.place, "write its keys below it, indented: "+strings.Join(keys.names(), ", "), "%s where keys are wanted", n.what())
+		what := n.what()
+		if n.kind == scalar && secretive(path) {
+			what = "a text"
+		}
+		d.refuse(path, n.place, "write its keys below it, indented: "+strings.Join(keys.names(), ", "), "%s where keys are wanted", what)
 		return
 	}
 	seen := map[string]place{}
@@ -63,7 +67,7 @@ func (d *decoder) group(path string, keys group, n *node) {
 			continue
 		}
 		if first, twice := seen[name]; twice {
-			d.add(e.key.place, fmt.Sprintf("keep one; the first is on line %d", first.line), "%s is there twice", quote(join(path, name)))
+			d.add(e.key.place, fmt.Sprintf("keep one; the first is on line %d", first.line), "%s is there twice", keyTwice(path, e, keys))
 			continue
 		}
 		seen[name] = e.key.place
@@ -73,8 +77,9 @@ func (d *decoder) group(path string, keys group, n *node) {
 			if len(d.found) < maxFound {
 				hint = unknownHint(path, name, keys)
 			}
-			d.add(e.key.place, hint, "there is no key %s", quote(join(path, name)))
-			if near := Nearest(name, keys.names()); near != "" {
+			near := Nearest(name, keys.names())
+			d.add(e.key.place, hint, "there is no %s", unknownKey(path, e, near))
+			if near != "" {
 				d.bad[join(path, near)] = true // what it was to say is not known
 			}
 			continue
@@ -105,6 +110,7 @@ func unknownHint(path, name string, here group) string {
 	table(Default()).walk("", func(p string, k key) {
 		switch {
 		case path+"."+name == p:
+		case path != "" && secretive(p) && !secretive(path): // what is common there says nothing elsewhere
 		case k.name == name && exact == "":
 			exact = p
 		case Nearest(name, []string{k.name}) != "" && alike == "":

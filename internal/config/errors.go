@@ -114,12 +114,16 @@ func (m *mistakes) errors(file string, src []byte) error {
 		found = append(found[:maxErrors:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown", more)})
 	}
 	lines := strings.Split(string(src), "\n")
-	private := privateLines(lines)
+	private, secret := privateLines(lines), secretLines(lines)
 	for _, e := range found {
 		e.File = file
 		if 0 < e.Line && e.Line <= len(lines) {
 			if private(e.Line) {
 				e.Source = "(not shown: a private key)"
+				continue
+			}
+			if secret(e.Line) {
+				e.Source = "(not shown: it may hold a secret)"
 				continue
 			}
 			e.Source, e.caret = excerpt(lines[e.Line-1], e.Column)

@@ -62,7 +62,7 @@ func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return "<secret>"
+	return hidden
 }
 
 // Format hides it whatever the verb is, a wrong one too.

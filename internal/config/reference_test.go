@@ -85,6 +85,40 @@ targets:
     allow: [hanako]
 `
 
+// notifyExample is a file that has every way to tell people.
+const notifyExample = `version: 1
+notify:
+  language: ja
+  lookup: yes
+  private: [10.0.0.0/8]          # a webhook is in there
+  weekly: yes
+  mail:
+    to: [ops@example.com, taro@example.net]
+    from: sekisho@example.com
+    smtp: mail.example.com:587
+    tls: starttls
+    user: sekisho@example.com
+    password_file: /etc/sekisho/mail.password
+    timeout: 30s
+    events: [repeat, attack_began, attack_ended, login, login_doubt, degraded]
+    per_hour: 10
+    digest: no
+    quiet: "daily 22:00-07:00 Asia/Tokyo"
+  webhook:
+    url: https://10.1.2.3:8443/sekisho
+    secret_file: /etc/sekisho/webhook.key
+    events: all
+  slack: {url_file: /etc/sekisho/slack.url, digest: hourly}
+  discord: {url_file: /etc/sekisho/discord.url, events: [attack_began, attack_ended]}
+  telegram: {token_file: /etc/sekisho/telegram.token, chat: "-1001234567890"}
+  ntfy: {url: https://ntfy.sh/a-topic-that-nobody-guesses, token_file: /etc/sekisho/ntfy.token}
+  command:
+    argv: [/usr/local/bin/tell, --loud]
+    timeout: 10s
+    events: [ban, unban]
+    per_hour: 1000
+`
+
 const shortExample = `version: 1
 people:
   hanako: {fixed: [203.0.113.7], groups: [ops]}
@@ -138,10 +172,31 @@ further down. Everything that they may hold, in one file:
 On one line each, and with nothing but what must be there:
 ` + "```yaml\n" + shortExample + "```" + `
 
+## Telling people
+Nobody is told of anything unless ` + "`notify`" + ` names a channel: ` + "`mail`, `webhook`, `slack`, `discord`, `telegram`, `ntfy`, `command`" + `, each with
+keys of its own, or ` + "`no`" + `. All that there is to say:
+` + "```yaml\n" + notifyExample + "```" + `
+- **Events**: what a channel is told of.
+` + eventsTable() + `
+  Left out: for people (mail and chats) all but ` + "`ban`, `unban` and `report`" + `, for programs (` + "`webhook`, `command`" + `) all. ` + "`all`" + ` is all of them.
+- **Limits**: ` + "`per_hour`" + ` is from 1 to 1000; left out it is 10 for mail, 20 for chats, 600 for programs. What is beyond, what ` + "`digest`" + ` gathers,
+  and what happens in ` + "`quiet`" + ` hours, comes together in one message. Alarms come at once in any case.
+- **Secrets**, which are ` + "`password`, `secret`, `token`" + ` and the ` + "`url` of `slack` and `discord`" + `, are best in files of their own, of mode 0600:
+  ` + "`password_file`, `secret_file`, `token_file`, `url_file`" + ` name one that holds the secret and nothing else. They are read when sekisho
+  starts or reloads. A secret in this file is shown nowhere; a line that may hold one is not shown where it is wrong; and a
+  file that sekisho writes has ` + "`<secret>`" + ` in its place, which is refused when it is read.
+- **Mail addresses** are plain ones, in ASCII: no names, no comments, at most 20 in ` + "`to`" + `. ` + "`from`" + ` left out is sekisho@ and this host's name.
+- **Mail servers** are ` + "`HOST:PORT`" + `. ` + "`tls`" + ` left out is ` + "`tls`" + ` at port 465; ` + "`no`" + ` where the host is localhost, 127.0.0.0/8 or ::1; and ` + "`starttls`" + `
+  everywhere else: a server without it gets no mail. ` + "`no`" + ` is for this host alone.
+- **URLs** are https, and http for this host alone; without names, passwords and fragments. An address in a private network must be in
+  ` + "`private`" + `, in the URL or behind its name; link-local ones and others at which clouds tell their secrets are never taken.
+- **Programs** (` + "`command.argv`" + `) are named by an absolute path, and get the event in their environment. There is no shell.
+
 ## Keys
 | key | value | default | what it does |
 |---|---|---|---|
 `)
+	as := map[string]string{} // the first that is told of in these words
 	table(Default()).walk("", func(path string, k key) {
 		cell := func(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 		if _, ok := k.value.(group); ok {
@@ -152,7 +207,13 @@ On one line each, and with nothing but what must be there:
 		if text == Quote(strings.ToLower(placeholder)) { // targets.NAME.host
 			text = Quote(placeholder)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", path, cell(k.value.grammar()), text, cell(k.doc))
+		grammar, doc := k.value.grammar(), k.doc
+		if first, twice := as[grammar+doc]; twice && secretive(path) {
+			grammar, doc = "as `"+first+"`", ""
+		} else {
+			as[grammar+doc] = path
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n", path, cell(grammar), text, cell(doc))
 	})
 	b.WriteString(`
 ## What must fit together
@@ -172,11 +233,41 @@ On one line each, and with nothing but what must be there:
 - No two targets have the same account, region, group and port, and no two the same host and port.
 - ` + "`aws.accounts.NAME.role`" + ` is a role of the account ` + "`id`, where both are there; `external_id` only with `role`" + `.
 - One key is one person's. Two people may share a fixed address. ` + "`people.NAME.former`" + ` is not within anybody's ` + "`fixed`" + `.
+- ` + "`notify.weekly: yes` only with `notify.mail`" + `; ` + "`notify.mail.user`" + ` if and only if there is a password.
+- ` + "`notify.mail.tls: tls`" + ` at port 465; ` + "`no`" + ` only where ` + "`smtp`" + ` is this host.
+- Of a secret and its ` + "`..._file`" + ` one at most; for ` + "`notify.slack`, `notify.discord` and `notify.telegram`" + ` one exactly.
 
 There is no ban without end here: an automatic decision must not be able to lock anyone out for good. By hand there is
 one: ` + "`sekisho ban ADDR --for forever`" + `.
 `)
 	return b.Bytes()
+}
+
+// eventsTable tells of each kind of event.
+func eventsTable() string {
+	told := map[string]string{
+		"ban":           "a source was banned",
+		"repeat":        "a source was banned that had been before",
+		"unban":         "a ban was lifted by hand",
+		"attack_began":  "many sources are being banned: they are told of together",
+		"attack_ended":  "such an attack is over, with what it came to",
+		"login":         "somebody logged in from a country or network where they were never seen",
+		"login_doubt":   "a login after many failures, or as a user who is under attack",
+		"trial":         "a trial of rules or of sshd began, was confirmed, or was reverted",
+		"drift":         "somebody changed sekisho's rules, and they were put back",
+		"conntrack":     "the connection tracking table is nearly full, or drops",
+		"country":       "country data was refused",
+		"lease_stuck":   "a rule in a security group outlives its lease",
+		"group_finding": "something is wrong in a security group",
+		"degraded":      "the daemon cannot do all that it should, or can again",
+		"report":        "the report of the week; with `weekly: yes` it comes by mail in any case",
+	}
+	var b strings.Builder
+	b.WriteString("\n  | event | what happened |\n  |---|---|\n")
+	for _, k := range EventKinds() {
+		fmt.Fprintf(&b, "  | `%s` | %s |\n", k, told[k])
+	}
+	return b.String()
 }
 
 // example is contrib/sekisho.yaml: the whole file with its defaults. The port is a

@@ -24,14 +24,15 @@ func (g group) decode(d *decoder, path string, n *node) { d.group(path, g, n) }
 func (g group) text() string                            { return "" }
 func (g group) grammar() string                         { return "" }
 
-// branch is a value that has keys inside, under names that are free.
+// branch is a value that has keys inside: under names that are free, or its own, where it
+// may not be there at all.
 type branch interface {
 	value
-	inside() (name string, keys group) // what stands for a name, and the keys there
-	sample() string                    // one of them, as the file has it
+	inside() (name string, keys group) // what stands for a name, or "", and the keys there
+	sample() string                    // one of them, or the keys that it needs, as the file has it
 }
 
-// walk calls visit for each key, a group before its keys; the keys under free names
+// walk calls visit for each key, what holds keys before them; the keys under free names
 // once, under a name that stands for all of them.
 func (g group) walk(path string, visit func(path string, k key)) {
 	for _, k := range g {
@@ -42,7 +43,10 @@ func (g group) walk(path string, visit func(path string, k key)) {
 			v.walk(p, visit)
 		case branch:
 			name, keys := v.inside()
-			keys.walk(join(p, name), visit)
+			if name != "" {
+				p = join(p, name)
+			}
+			keys.walk(p, visit)
 		}
 	}
 }
@@ -153,6 +157,7 @@ func table(c *Config) group {
 			keys:    (*Target).table,
 			example: `web-prod: {aws: {region: ap-northeast-1, group: sg-0123456789abcdef0}, host: web.example.com, allow: [ops], at_most: 8h}`,
 		}},
+		{"notify", "Who is told of what happens, and how. Nobody, unless a channel is named.", c.Notify.table()},
 	}
 }
 

@@ -68,8 +68,9 @@ func (v word) decode(d *decoder, path string, n *node) {
 type words struct {
 	p *[]string
 	form
-	max   int
-	alone bool
+	max    int
+	alone  bool
+	needed bool
 }
 
 func (v words) text() string {
@@ -94,8 +95,12 @@ func (v words) decode(d *decoder, path string, n *node) {
 	if !v.alone || n.kind != scalar {
 		items = itemsOf(d, path, n, v.example)
 	}
-	if v.alone && len(items) == 0 && n.kind != mapping {
-		d.refuse(path, n.place, "name one, or leave the key out", "names nothing")
+	if (v.alone || v.needed) && len(items) == 0 && n.kind != mapping {
+		hint := "name one, or leave the key out"
+		if v.needed {
+			hint = "name one: [" + v.example + "]"
+		}
+		d.refuse(path, n.place, hint, "names nothing")
 		return
 	}
 	if len(items) > v.max {

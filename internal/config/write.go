@@ -19,7 +19,7 @@ type Remark struct {
 // File writes a whole sekisho.yaml with every key and what it does, below head: those
 // that remarks (by dotted path, "ssh.port") name with c's value, all others as comments,
 // and an example where names are free. version is always there. Where c is the default but for what is named, Parse reads c
-// back.
+// back; but a secret that c holds itself is written as <secret>, which Parse refuses.
 func File(c *Config, head []string, remarks map[string]Remark) []byte {
 	const width = 98
 	var b bytes.Buffer
@@ -53,8 +53,11 @@ func File(c *Config, head []string, remarks map[string]Remark) []byte {
 		text := k.value.text()
 		if names, ok := k.value.(branch); ok {
 			under = path
-			if !r.Named || text == "{}" {
-				fmt.Fprintf(&b, "%s%s:\n%s  # %s\n", indent, k.name, indent, names.sample())
+			if !r.Named || text == "{}" || text == "no" {
+				fmt.Fprintf(&b, "%s%s:\n", indent, k.name)
+				for line := range strings.SplitSeq(names.sample(), "\n") {
+					fmt.Fprintf(&b, "%s  # %s\n", indent, line)
+				}
 				return
 			}
 		}
