@@ -20,7 +20,9 @@ KEEP_OWNER = if [ "$$(id -u)" = 0 ]; then chown -R $(OWNER) bin; fi
 
 GOLANGCI_LINT := v2.13.1
 GOVULNCHECK   := v1.6.0
+TEMPL         := v0.3.1020
 FUZZTIME      ?= 30s
+CRASH_RUNS    ?= 1000
 LAB_ARGS      ?=
 BENCH_ARGS    ?=
 LAMBDA_ARCH   ?= arm64
@@ -37,7 +39,7 @@ ETCDIR  := /etc/sekisho
 UNITDIR := $(PREFIX)/lib/systemd/system
 SHARE   := $(PREFIX)/share
 
-.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build lambda test test-kernels test-systemd test-moto test-aws lint bench lab install uninstall fuzz clean go
+.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build lambda test test-kernels test-systemd test-moto test-aws test-crash lint bench lab install uninstall fuzz generate clean go
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -104,12 +106,18 @@ test-aws: go ## run what speaks to EC2 against your AWS account, in security gro
 	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
 	SEKISHO_TEST_EC2_KIND=aws $(GO) test -count=1 -timeout 60m -json $(AWS_PACKAGES) | bin/leftout
 
+test-crash: go ## open, use and shut targets 1,000 times (CRASH_RUNS), with a kill -9 in each
+	SEKISHO_TEST_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -v -run '^TestAccessCrash$$' ./cmd/sekisho
+
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "fuzz $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+generate: go ## make page_templ.go anew after a change of page.templ (its version is go.mod's)
+	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/notify/message
 
 lint: go ## gofmt, golangci-lint, govulncheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal lambda); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi

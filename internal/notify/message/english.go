@@ -298,13 +298,7 @@ func (english) Headline(k notify.Kind, raw string) string {
 	return s
 }
 
-func (english) Digest(n int, counts []string) string {
-	s := count(n, "event")
-	if len(counts) > 0 {
-		s += ": " + strings.Join(counts, ", ")
-	}
-	return s
-}
+func (english) Digest(n int) string { return count(n, "event") }
 
 func (english) BanLead(net string, b *notify.BanFacts, lifted bool, until string) string {
 	switch {
@@ -511,10 +505,9 @@ func (english) DoBanLogin() string {
 	return "Ban the address for a day, though somebody is logged in from there:"
 }
 func (english) DoEndSessions() string { return "End all of the user's sessions:" }
-func (english) DoLock() string {
-	return "Lock the account, whatever the key or password (undo it with --expiredate ''):"
-}
-func (english) DoKeys() string { return "Look for keys that should not be there:" }
+func (english) DoLock() string        { return "Lock the account, whatever the key or password:" }
+func (english) DoUnlock() string      { return "Unlock it when all is well:" }
+func (english) DoKeys() string        { return "Look for keys that should not be there:" }
 
 func (english) Foot(host, at string) string {
 	s := "sekisho"

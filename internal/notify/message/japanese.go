@@ -277,13 +277,7 @@ func (japanese) Headline(k notify.Kind, raw string) string {
 	return s
 }
 
-func (japanese) Digest(n int, counts []string) string {
-	s := thousands(n) + " 件の通知"
-	if len(counts) > 0 {
-		s += ": " + strings.Join(counts, "、")
-	}
-	return s
-}
+func (japanese) Digest(n int) string { return thousands(n) + " 件の通知" }
 
 func (japanese) BanLead(net string, b *notify.BanFacts, lifted bool, until string) string {
 	switch {
@@ -359,7 +353,7 @@ func (japanese) FigureOf(k notify.Kind, n int) string {
 	case notify.Ban:
 		return "遮断"
 	case notify.Repeat:
-		return "再犯の遮断"
+		return "再遮断"
 	case notify.Unban:
 		return "遮断の解除"
 	case notify.AttackBegan:
@@ -489,7 +483,10 @@ func (japanese) DoEndSessions() string {
 	return "このユーザーのセッションをすべて終了する:"
 }
 func (japanese) DoLock() string {
-	return "鍵でもパスワードでもログインできないよう、アカウントを停止する (--expiredate '' で元に戻る):"
+	return "鍵でもパスワードでもログインできないよう、アカウントを停止する:"
+}
+func (japanese) DoUnlock() string {
+	return "問題がなくなったら、アカウントの停止を解除する:"
 }
 func (japanese) DoKeys() string { return "覚えのない鍵がないか確かめる:" }
 

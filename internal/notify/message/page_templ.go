@@ -601,7 +601,7 @@ func banTable(s *section) templ.Component {
 			templ_7745c5c3_Var26 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 54, "<table width=\"100%\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\" class=\"m\" style=\"font-size:13px;color:#5c656e;overflow-wrap:anywhere;word-break:break-word\"><tr><th class=\"r\" align=\"left\" valign=\"bottom\" style=\"padding:4px 12px 4px 0;font-weight:normal\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 54, "<table width=\"100%\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\" class=\"m\" style=\"font-size:13px;color:#5c656e;overflow-wrap:anywhere;word-break:break-word\"><tr><th width=\"110\" nowrap align=\"left\" valign=\"bottom\" style=\"width:110px;padding:4px 12px 4px 0;font-weight:normal\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -627,7 +627,7 @@ func banTable(s *section) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "</th><th class=\"r\" align=\"left\" valign=\"bottom\" style=\"padding:4px 12px 4px 0;font-weight:normal\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "</th><th align=\"left\" valign=\"bottom\" style=\"padding:4px 12px 4px 0;font-weight:normal\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -653,7 +653,7 @@ func banTable(s *section) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 58, "</th><th class=\"r\" align=\"right\" valign=\"bottom\" style=\"padding:4px 0;font-weight:normal\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 58, "</th><th nowrap align=\"right\" valign=\"bottom\" style=\"padding:4px 0;font-weight:normal\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

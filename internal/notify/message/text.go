@@ -128,26 +128,24 @@ func (b *page78) bans(s *section) {
 	last := len(table[0]) - 1
 	right := func(column int) bool { return column == last-1 || column == last-2 } // numbers
 	widths := make([]int, last)
-	for column := range last {
-		for n, cells := range table {
-			if n > 0 || column > 0 {
-				widths[column] = max(widths[column], printable.Width(cells[column]))
-			}
+	for _, cells := range table {
+		for column := range last {
+			widths[column] = max(widths[column], printable.Width(cells[column]))
 		}
 	}
-	widths[0] = max(widths[0], printable.Width(table[0][0]))
 	for _, cells := range table {
-		l := " "
+		var l strings.Builder
+		l.WriteString(" ")
 		for column, width := range widths {
 			pad := spaces(width - printable.Width(cells[column]))
 			if right(column) {
-				l += " " + pad + cells[column]
+				l.WriteString(" " + pad + cells[column])
 			} else {
-				l += " " + cells[column] + pad
+				l.WriteString(" " + cells[column] + pad)
 			}
 		}
-		l += "  " + printable.Cut(cells[last], max(12, columns-2-printable.Width(l)))
-		b.line(strings.TrimRight(l, " "))
+		l.WriteString("  " + printable.Cut(cells[last], max(12, columns-2-printable.Width(l.String()))))
+		b.line(strings.TrimRight(l.String(), " "))
 	}
 }
 

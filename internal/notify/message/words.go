@@ -33,7 +33,7 @@ type words interface {
 	AttackEnded(bans, attempts int, lasted string) string
 	LoggedIn(doubt bool, user, who string) string
 	Headline(k notify.Kind, raw string) string // of any other event
-	Digest(n int, counts []string) string
+	Digest(n int) string
 
 	// What stands below a headline.
 	BanLead(net string, b *notify.BanFacts, lifted bool, until string) string
@@ -115,6 +115,7 @@ type words interface {
 	DoBanLogin() string
 	DoEndSessions() string
 	DoLock() string
+	DoUnlock() string
 	DoKeys() string
 
 	Foot(host, at string) string

@@ -280,7 +280,7 @@ func (w *writer) attack(d *document, e *notify.Event) {
 		list = append(list, prefix(p))
 	}
 	if len(list) > 0 {
-		sources.text = []string{strings.Join(list, "  ")}
+		sources.text = []string{w.List(list, false)}
 		if rest := a.Bans - len(list); rest > 0 {
 			sources.text = append(sources.text, w.AndMore(rest))
 		}
@@ -328,7 +328,9 @@ func (w *writer) login(d *document, e *notify.Event) {
 	if typable(l.User) {
 		steps = append(steps, command{w.DoEndSessions(), "loginctl terminate-user " + l.User})
 		if l.User != "root" { // whom no expiry should shut out of the machine's own console
-			steps = append(steps, command{w.DoLock(), "usermod --expiredate 1 " + l.User})
+			steps = append(steps,
+				command{w.DoLock(), "usermod --expiredate 1 " + l.User},
+				command{w.DoUnlock(), "usermod --expiredate '' " + l.User})
 		}
 		steps = append(steps, command{w.DoKeys(), "less ~" + l.User + "/.ssh/authorized_keys"})
 	}
@@ -434,7 +436,7 @@ func (w *writer) digest(events []notify.Event, more int) document {
 		parts = append(parts, w.OthersOf(others))
 		d.figures = append(d.figures, figure{thousands(others), w.FigureOthers(others)})
 	}
-	d.title = w.Digest(len(events)+more, parts)
+	d.title, d.more = w.Digest(len(events)+more), w.List(parts, false)
 	if !from.IsZero() {
 		d.lead = []string{w.Span(w.time(from), w.time(to))}
 	}
