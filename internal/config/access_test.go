@@ -165,7 +165,7 @@ func TestParseAccess(t *testing.T) {
 // TestExamples: what the reference shows is right.
 func TestExamples(t *testing.T) {
 	for _, tt := range []struct{ name, src string }{
-		{"whole", accessExample}, {"short", shortExample}, {"indented wider", strings.ReplaceAll(accessExample, "  ", "    ")},
+		{"whole", accessExample}, {"short", shortExample}, {"people who are told", notifyExample}, {"the same, indented wider", strings.ReplaceAll(notifyExample, "  ", "    ")}, {"indented wider", strings.ReplaceAll(accessExample, "  ", "    ")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := Parse("x.yaml", []byte(tt.src)); err != nil {

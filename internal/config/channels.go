@@ -24,7 +24,7 @@ const (
 )
 
 // EventKinds are the kinds of events that people can be told of, in the order of documents:
-// those of notify.Kinds, which a test there holds these to.
+// those of notify.Kinds, which a test holds these to.
 func EventKinds() []string {
 	return []string{
 		"ban", "repeat", "unban", "attack_began", "attack_ended", "login", "login_doubt", "trial", "drift", "conntrack", "country",
@@ -387,7 +387,9 @@ func (v privateNetworks) decode(d *decoder, path string, n *node) {
 			d.refuse(path, p.at, hint, "%s %s", p.Prefix, wrong)
 		}
 	}
-	apart(d, path, ps)
+	if !d.bad[path] {
+		apart(d, path, ps)
+	}
 	if !d.bad[path] {
 		*v.p = plainPrefixes(ps)
 	}

@@ -67,7 +67,7 @@ func (d *decoder) group(path string, keys group, n *node) {
 			continue
 		}
 		if first, twice := seen[name]; twice {
-			d.add(e.key.place, fmt.Sprintf("keep one; the first is on line %d", first.line), "%s is there twice", keyTwice(path, e, keys))
+			d.add(e.key.place, fmt.Sprintf("keep one; the first is on line %d", first.line), "%s is there twice", d.keyTwice(path, e, keys))
 			continue
 		}
 		seen[name] = e.key.place
@@ -78,7 +78,7 @@ func (d *decoder) group(path string, keys group, n *node) {
 				hint = unknownHint(path, name, keys)
 			}
 			near := Nearest(name, keys.names())
-			d.add(e.key.place, hint, "there is no %s", unknownKey(path, e, near))
+			d.add(e.key.place, hint, "there is no %s", d.unknownKey(path, e, near))
 			if near != "" {
 				d.bad[join(path, near)] = true // what it was to say is not known
 			}

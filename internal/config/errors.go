@@ -87,7 +87,8 @@ func (es Errors) Unwrap() []error {
 // mistakes collects the errors of one file.
 type mistakes struct {
 	found   Errors
-	further int // beyond maxFound
+	further int          // beyond maxFound
+	hidden  map[int]bool // lines that may hold a secret, beside those that look so
 }
 
 // add notes a mistake at a place.
@@ -99,6 +100,14 @@ func (m *mistakes) add(at place, hint, format string, args ...any) {
 	m.found = append(m.found, &Error{
 		Line: at.line, Column: at.column, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
+}
+
+// hide keeps a line from being shown.
+func (m *mistakes) hide(line int) {
+	if m.hidden == nil {
+		m.hidden = map[int]bool{}
+	}
+	m.hidden[line] = true
 }
 
 // errors returns what was found by place, with the source; nil if nothing was.
@@ -122,7 +131,7 @@ func (m *mistakes) errors(file string, src []byte) error {
 				e.Source = "(not shown: a private key)"
 				continue
 			}
-			if secret(e.Line) {
+			if secret(e.Line) || m.hidden[e.Line] {
 				e.Source = "(not shown: it may hold a secret)"
 				continue
 			}

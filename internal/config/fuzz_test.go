@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -28,6 +29,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(example)
 	f.Add([]byte(accessExample))
 	f.Add([]byte(shortExample))
+	f.Add([]byte(notifyExample))
+	f.Add([]byte(secretFileOf))
 	for _, s := range []string{
 		"version: 1\n", "version: 1\nguard: {weights: {failed: 1}}\n", "version: 1\nadmins: [::1, {a: b}, [c]]\n",
 		"version: 1\nlog: {source: files, files: [\"/a\\x00b\"]}\n", "a: &x [*x]\n", "? - : - ?\n", "{[{[", "a: |\n  b\n c", "--- >\n",
@@ -37,6 +40,9 @@ func FuzzParse(f *testing.F) {
 		"version: 1\nssh: {port: 1, profile: basic, root_login: no, settings: {usepam: on, MaxStartups: 1:2:3, Banner: '\"x', port: 1, \"\\u0130\": as_is}}\n",
 		"version: 1\naws: {endpoint: 'http://[::1]:1', reap: 1m, address_services: [], accounts: {\"a.b\": {id: \"000000000001\", role: 'arn:aws-cn:iam::000000000001:role/a/b', external_id: 'a:b', regions: [cn-north-1]}, null: {}}}\n",
 		"version: 1\npeople: {a: {fixed: [10.0.0.0/24, ::2], former: [10.0.0.1], keys: [ssh-ed25519 AAAA, \"-----BEGIN PRIVATE KEY-----\"], groups: [a, b]}, b: {}}\ntargets: {a.b: {aws: , host: [], allow: [{who: c}, b, {}], hours: mon-sun 01:00-00:00 Etc/GMT+9, exposure: public, ipv6: /64}}\n",
+		"version: 1\nnotify: {private: [10.0.0.0/8, ::1], mail: {to: a@b.c, tls: no, smtp: '[::1]:465', quiet: daily 22:00-07:00, events: [all]}, webhook: {url: 'http://localhost:0x/#'}, slack: no, discord: {url_file: /x}}\n",
+		"version: 1\nnotify: {telegram: {token: \"123456:aaaaaaaaaaaaaaaaaaaaaaaa\", chat: -1}, ntfy: {url: https://10.0.0.1/a/b, token: x}, command: {argv: [/x, 1, \"\"], timeout: 1s}, mail:\n}\n",
+		"version: 1\nnotify:\n  mail: {to: [\"a@b\\r\\nc\", a, <a@b>], password:x, 'x\n",
 		"version: 1\nfirewall: {countries: [JP, no], rate: no, track: no}\n", "version: 1\nfirewall: {countries: {deny: [KP], allow: []}, rate: {per_minute: 9}}\n",
 		"version: 1\ncountry: {source: csv, every: no, urls: [\"https://example.com/{4,6}.csv\", 'https://a/{b', 'https://[::1/{,}']}\n",
 	} {
@@ -84,6 +90,7 @@ func FuzzParse(f *testing.F) {
 			if diff := cmp.Diff([]any{cfg.AWS.Accounts, cfg.People, cfg.Targets}, []any{back.AWS.Accounts, back.People, back.Targets}, comparePrefixes); diff != "" {
 				t.Errorf("what is shown is read back as something else (-want +got):\n%s", diff)
 			}
+			checkNotify(t, cfg)
 			for _, files := range cfg.Country.Files() {
 				if len(files) != len(cfg.Country.URLs) {
 					t.Errorf("a file without one of its mirrors: %q", cfg.Country.URLs)
@@ -107,6 +114,57 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkNotify: nobody is told by a channel that is half there, and what is shown is read back,
+// but for secrets.
+func checkNotify(t *testing.T, cfg *Config) {
+	n := &cfg.Notify
+	if m := n.Mail; m != nil {
+		host, port, err := net.SplitHostPort(m.SMTP)
+		if err != nil || host == "" || port == "" || len(m.To) == 0 || m.TLS == "" || m.TLS == TLSNone && !thisHost(host) {
+			t.Errorf("mail to nobody, or in the clear: %+v", m)
+		}
+		for _, a := range append([]string{"x@" + host}, m.To...) {
+			if strings.ContainsAny(a, "\r\n<>, \"\x00") {
+				t.Errorf("more than an address: %q", a)
+			}
+		}
+	}
+	for _, h := range []*Hook{n.Slack, n.Discord} {
+		if h != nil && (h.URL == "") == (h.URLFile == "") {
+			t.Errorf("a chat without one URL: %+v", h)
+		}
+	}
+	if c := n.Command; c != nil && (len(c.Argv) == 0 || !strings.HasPrefix(c.Argv[0], "/")) {
+		t.Errorf("no command: %q", c.Argv)
+	}
+	var limits []Limits
+	keys := "version: 1\nnotify:\n"
+	for _, k := range n.table() {
+		keys += "  " + k.name + ": " + k.value.text() + "\n"
+	}
+	if n.Mail != nil {
+		limits = append(limits, n.Mail.Limits)
+	}
+	if n.Command != nil {
+		limits = append(limits, n.Command.Limits)
+	}
+	for _, l := range limits {
+		if len(l.Events) == 0 || l.PerHour < 1 || l.Digest == "" {
+			t.Errorf("limits that let nothing through: %+v", l)
+		}
+	}
+	if strings.Contains(keys, hidden) {
+		return
+	}
+	back, err := Parse("back.yaml", []byte(keys))
+	if err != nil {
+		t.Fatalf("what is shown is not read back: %v\n%s", err, keys)
+	}
+	if diff := cmp.Diff(cfg.Notify, back.Notify, comparePrefixes, showSecrets); diff != "" {
+		t.Errorf("what is shown is read back as something else (-want +got):\n%s", diff)
+	}
 }
 
 // TestDurationRoundTrip: what FormatDuration writes, ParseDuration reads.

@@ -27,6 +27,7 @@ var (
 	anyKey = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_-]*)["']?\s*:(\D|$)`)
 	// firstKey is a line that begins with a key.
 	firstKey = regexp.MustCompile(`^[\s{-]*["']?[A-Za-z_]+["']?\s*:`)
+	wholeKey = regexp.MustCompile(`^[\s{-]*["']?[A-Za-z_]+["']?\s*:(\s|$)`)
 	openItem = regexp.MustCompile(`^\s*- \S`)
 	// openList is a key whose items may stand on lines of their own.
 	openList = regexp.MustCompile(`\b(to|events|private|quiet)["']?\s*:\s*(#.*)?$`)
@@ -76,7 +77,8 @@ func openLine(line string) bool {
 	return !slices.ContainsFunc(anyKey.FindAllStringSubmatch(rest, -1), func(m []string) bool { return !openKey.MatchString(m[1]) })
 }
 
-// section is a line and what is indented deeper, or within its brackets.
+// section is a line and what is indented deeper, or within its brackets, or no key: the end of
+// a text that came apart.
 type section struct {
 	open     bool
 	indent   int
@@ -88,7 +90,7 @@ func (s *section) begin(line string) {
 }
 
 func (s *section) goesOn(line string) bool {
-	if s.open && s.brackets <= 0 && indentOf(line) <= s.indent && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+	if s.open && s.brackets <= 0 && indentOf(line) <= s.indent && wholeKey.MatchString(line) {
 		s.open = false
 	}
 	if s.open {
@@ -111,19 +113,20 @@ const noSuchKey = "such key"
 var plainKey = regexp.MustCompile(`^[A-Za-z][A-Za-z_-]{0,30}$`)
 
 // unknownKey shows a key that nobody knows. Where a secret has lost its key or the space
-// after a colon, it reads as one: it is not shown then.
-func unknownKey(path string, e entry, near string) string {
+// after a colon, it reads as one: neither it nor its line is shown then.
+func (d *decoder) unknownKey(path string, e entry, near string) string {
 	name := e.key.text
 	lost := secretive(path) && near == "" && (e.value.kind == absent || !plainKey.MatchString(name))
 	if lost || secretKey.MatchString(name) || secretText.MatchString(name) {
+		d.hide(e.key.line)
 		return noSuchKey
 	}
 	return "key " + quote(join(path, name))
 }
 
 // keyTwice shows a key that is there twice, as unknownKey does.
-func keyTwice(path string, e entry, keys group) string {
-	if names := keys.names(); !slices.Contains(names, e.key.text) && unknownKey(path, e, Nearest(e.key.text, names)) == noSuchKey {
+func (d *decoder) keyTwice(path string, e entry, keys group) string {
+	if names := keys.names(); !slices.Contains(names, e.key.text) && d.unknownKey(path, e, Nearest(e.key.text, names)) == noSuchKey {
 		return "a key"
 	}
 	return quote(join(path, e.key.text))

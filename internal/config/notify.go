@@ -23,6 +23,12 @@ type Notify struct {
 	Command  *Command
 }
 
+// Format shows n as the file has it, without secrets, whatever the verb is. Of a wrong verb fmt
+// itself would show all that is behind a channel's pointer.
+func (n Notify) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, n.table().changed(Default().Notify.table()))
+}
+
 // Language is what people read.
 type Language string
 

@@ -281,11 +281,17 @@ func (m *mistakes) syntax(err error) {
 		GetMessage() string
 	}
 	if errors.As(err, &positioned) && positioned.GetToken() != nil {
-		m.add(placeOf(positioned.GetToken()), hint, "is not valid YAML: %s", printable.Text(positioned.GetMessage()))
+		m.add(placeOf(positioned.GetToken()), hint, "is not valid YAML: %s", complaint(positioned.GetMessage()))
 		return
 	}
-	first, _, _ := strings.Cut(err.Error(), "\n")
-	m.add(place{1, 1}, hint, "is not valid YAML: %s", printable.Text(first))
+	m.add(place{1, 1}, hint, "is not valid YAML: %s", complaint(err.Error()))
+}
+
+// complaint is the parser's message without what it quotes of the file: a secret may be there.
+func complaint(message string) string {
+	message, _, _ = strings.Cut(message, "\n")
+	message, _, _ = strings.Cut(message, `"`)
+	return printable.Text(strings.TrimRight(message, ": "))
 }
 
 // convert turns the parser's tree into nodes.
