@@ -51,6 +51,17 @@ const (
 	Alarm   Level = "alarm"   // now: it waits neither for quiet hours to end nor for a digest
 )
 
+// State is how far a matter has come that has a beginning and an end.
+type State string
+
+// The states. "" where there is no such thing.
+const (
+	Began     State = "began"
+	Confirmed State = "confirmed" // a trial
+	Reverted  State = "reverted"  // a trial
+	Over      State = "over"      // what was wrong is well again
+)
+
 // Event is one thing that happened. It is stored as JSON, whose names are an interface:
 // webhooks send it.
 type Event struct {
@@ -58,6 +69,7 @@ type Event struct {
 	Level  Level     `json:"level"`
 	Time   time.Time `json:"time"`
 	Host   string    `json:"host"`
+	State  State     `json:"state,omitempty"`
 	What   string    `json:"what"`             // one sentence, English: what happened
 	Remedy string    `json:"remedy,omitempty"` // what to do about it
 	// Key names what it is about; where there is no such thing it is empty. Of events of one kind and
@@ -67,6 +79,7 @@ type Event struct {
 	Ban    *BanFacts    `json:"ban,omitempty"`    // of Ban, Repeat, Unban
 	Attack *AttackFacts `json:"attack,omitempty"` // of AttackBegan, AttackEnded
 	Login  *LoginFacts  `json:"login,omitempty"`  // of Login, LoginDoubt
+	Report *ReportText  `json:"report,omitempty"` // of Report: it is sent as it is
 	Owner  *Owner       `json:"owner,omitempty"`  // whose the address is, where that is known
 }
 
@@ -110,6 +123,13 @@ type LoginFacts struct {
 	Method  string     `json:"method,omitempty"`
 	Country string     `json:"country,omitempty"` // ISO code
 	Before  string     `json:"before,omitempty"`  // where they were seen before, for people
+}
+
+// ReportText is a report as it is sent.
+type ReportText struct {
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+	HTML    string `json:"html,omitempty"`
 }
 
 // Owner is whose an address is, as registries and DNS say: hostile text all of it.

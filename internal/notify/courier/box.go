@@ -143,12 +143,27 @@ func (b *box) take() (events []notify.Event, more int, id string, since time.Tim
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.id == "" {
-		b.id, b.batch = rand.Text(), min(len(b.queue), maxBatch)
+		b.id, b.batch = rand.Text(), b.together()
 	}
 	for _, w := range b.queue[:b.batch] {
 		events = append(events, w.Event)
 	}
-	return events, b.lost, b.id, b.queue[0].Since
+	if more = b.lost; events[0].Report != nil {
+		more = 0 // the next message counts them
+	}
+	return events, more, b.id, b.queue[0].Since
+}
+
+// together is how many of what waits make a message: a report is one by itself.
+func (b *box) together() int {
+	report := slices.IndexFunc(b.queue, func(w waiting) bool { return w.Event.Report != nil })
+	switch {
+	case report == 0:
+		return 1
+	case report > 0:
+		return min(report, maxBatch)
+	}
+	return min(len(b.queue), maxBatch)
 }
 
 // own adds to bans whose the addresses are, as far as that is known in time.

@@ -133,6 +133,19 @@ func TestWhatComesTogetherIsToldTogether(t *testing.T) {
 	})
 }
 
+func TestAReportIsAMessageOfItsOwn(t *testing.T) {
+	run(t, Channel{}, Options{}, func(c *Courier, box *letterbox) {
+		c.Tell(ban(1))
+		c.Tell(notify.Event{Kind: notify.Test, Report: &notify.ReportText{Subject: "the week"}})
+		c.Tell(ban(2))
+		wait(time.Minute)
+		messages, _ := box.got()
+		if len(messages) != 3 || messages[1].Events[0].Report == nil {
+			t.Errorf("messages: %+v", messages)
+		}
+	})
+}
+
 // TestTenThousandBans: at most so many messages in an hour, and every ban is told or
 // counted.
 func TestTenThousandBans(t *testing.T) {

@@ -257,23 +257,48 @@ func (english) LoggedIn(doubt bool, user, who string) string {
 	return "login of " + user + " from a new place: " + who
 }
 
-func (english) Headline(k notify.Kind, raw string) string {
+func (english) Headline(k notify.Kind, state notify.State, raw string) string {
 	var s string
 	switch k {
 	case notify.Trial:
-		s = "trial"
+		switch state {
+		case notify.Began:
+			s = "trial begun"
+		case notify.Confirmed:
+			s = "trial confirmed"
+		case notify.Reverted:
+			s = "trial reverted"
+		default:
+			s = "trial"
+		}
 	case notify.Drift:
 		s = "rules changed by others"
 	case notify.Conntrack:
 		s = "connection tracking"
+		if state == notify.Over {
+			s = "connection tracking: well again"
+		}
 	case notify.Country:
 		s = "country data refused"
+		if state == notify.Over {
+			s = "country data: well again"
+		}
 	case notify.LeaseStuck:
 		s = "rule outlives its lease"
+		if state == notify.Over {
+			s = "no rule outlives its lease any more"
+		}
 	case notify.GroupFinding:
 		s = "security group"
 	case notify.Degraded:
-		s = "sekisho's own health"
+		switch state {
+		case notify.Began:
+			s = "something is wrong"
+		case notify.Over:
+			s = "well again"
+		default:
+			s = "sekisho's own health"
+		}
 	case notify.Report:
 		s = "weekly report"
 	case notify.Test:

@@ -236,23 +236,48 @@ func (japanese) LoggedIn(doubt bool, user, who string) string {
 	return "初めての場所からのログイン: " + user + "、" + who + " から"
 }
 
-func (japanese) Headline(k notify.Kind, raw string) string {
+func (japanese) Headline(k notify.Kind, state notify.State, raw string) string {
 	var s string
 	switch k {
 	case notify.Trial:
-		s = "変更の試行"
+		switch state {
+		case notify.Began:
+			s = "変更の試行を始めました"
+		case notify.Confirmed:
+			s = "試行が確認されました"
+		case notify.Reverted:
+			s = "試行を元に戻しました"
+		default:
+			s = "変更の試行"
+		}
 	case notify.Drift:
 		s = "規則が外部から変更されました"
 	case notify.Conntrack:
 		s = "コネクション追跡の警告"
+		if state == notify.Over {
+			s = "コネクション追跡は正常に戻りました"
+		}
 	case notify.Country:
 		s = "国のデータを採用しませんでした"
+		if state == notify.Over {
+			s = "国のデータは正常に戻りました"
+		}
 	case notify.LeaseStuck:
 		s = "期限切れの規則が残っています"
+		if state == notify.Over {
+			s = "期限切れの規則はなくなりました"
+		}
 	case notify.GroupFinding:
 		s = "セキュリティグループの指摘"
 	case notify.Degraded:
-		s = "関所の動作状況"
+		switch state {
+		case notify.Began:
+			s = "関所に異常があります"
+		case notify.Over:
+			s = "関所は正常に戻りました"
+		default:
+			s = "関所の動作状況"
+		}
 	case notify.Report:
 		s = "週次レポート"
 	case notify.Test:

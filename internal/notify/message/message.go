@@ -45,6 +45,9 @@ func Of(events []notify.Event, more int, o Options) notify.Message {
 	}
 	w := writer{words: wordsOf(o.Language), command: clean(o.Command, 100), zone: o.Zone}
 
+	if len(events) == 1 && events[0].Report != nil {
+		return report(events[0], o)
+	}
 	var d document
 	if len(events) == 1 && more <= 0 {
 		d = w.one(&events[0])
@@ -94,4 +97,13 @@ func known(l notify.Level) notify.Level {
 		return notify.Warning
 	}
 	return notify.Info
+}
+
+// report is a report as a message: what it says was made for it.
+func report(e notify.Event, o Options) notify.Message {
+	subject := clean(e.Report.Subject, maxSubject)
+	return notify.Message{
+		ID: o.ID, Subject: subject, Text: e.Report.Text, HTML: e.Report.HTML, Short: subject,
+		Level: known(e.Level), Events: []notify.Event{e},
+	}
 }

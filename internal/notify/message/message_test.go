@@ -146,6 +146,8 @@ func samples() []struct {
 		{"login", []notify.Event{login}, 0},
 		{"login_doubt", []notify.Event{doubt}, 0},
 		{"trial", plain(notify.Trial, notify.Info, "the rule set of 19:05 is on trial until 19:06, begun by ann from 198.51.100.10", "log in anew, then: sekisho confirm; or at once back: sekisho revert"), 0},
+		{"trial_reverted", []notify.Event{with(plain(notify.Trial, notify.Warning, "nobody confirmed the rule set of 19:05 in time; the one before it holds", "sekisho plan")[0], func(e *notify.Event) { e.State = notify.Reverted })}, 0},
+		{"well_again", []notify.Event{with(plain(notify.Degraded, notify.Info, "the state can be written again", "")[0], func(e *notify.Event) { e.State = notify.Over })}, 0},
 		{"drift", drift, 0},
 		{"conntrack", plain(notify.Conntrack, notify.Alarm, "the connection tracking table is 93 % full (243,712 of 262,144)", "raise net.netfilter.nf_conntrack_max, or let fewer in: exposure: on_request, or countries"), 0},
 		{"country", plain(notify.Country, notify.Warning, "the new data for JP has 41 % fewer addresses than the last", "look at it: sekisho country update; where it is right: sekisho country update --force"), 0},

@@ -32,7 +32,7 @@ type words interface {
 	AttackBegan(bans, attempts int) string
 	AttackEnded(bans, attempts int, lasted string) string
 	LoggedIn(doubt bool, user, who string) string
-	Headline(k notify.Kind, raw string) string // of any other event
+	Headline(k notify.Kind, state notify.State, raw string) string // of any other event
 	Digest(n int) string
 
 	// What stands below a headline.

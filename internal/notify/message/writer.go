@@ -33,7 +33,7 @@ func (w *writer) one(e *notify.Event) document {
 	case isLogin(e):
 		w.login(&d, e)
 	default:
-		d.title, d.more = w.Headline(e.Kind, clean(string(e.Kind), 30)), clean(e.What, 160)
+		d.title, d.more = w.Headline(e.Kind, e.State, clean(string(e.Kind), 30)), clean(e.What, 160)
 		w.other(&d, e)
 	}
 	return d
@@ -67,7 +67,7 @@ func (w *writer) title(e *notify.Event) string {
 	case isLogin(e):
 		return w.LoggedIn(e.Kind == notify.LoginDoubt, w.name(e.Login.User, 40), w.whose(bare(e.Login.Addr), e.Owner, e.Login.Country))
 	}
-	title := w.Headline(e.Kind, clean(string(e.Kind), 30))
+	title := w.Headline(e.Kind, e.State, clean(string(e.Kind), 30))
 	if what := clean(e.What, 160); what != "" {
 		title += ": " + what
 	}
