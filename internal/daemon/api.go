@@ -155,8 +155,9 @@ type CounterStatus struct {
 
 // Problem is something wrong, and what to do.
 type Problem struct {
-	What   string `json:"what"`
-	Remedy string `json:"remedy"`
+	What     string   `json:"what"`
+	Remedy   string   `json:"remedy"`
+	Severity Severity `json:"severity,omitempty"` // of what a status tells
 }
 
 // SourceStatus is the state of one log.

@@ -276,6 +276,9 @@ func (d *Daemon) control() http.Handler {
 		})
 	}
 	handle("GET /v1/status", func(r *http.Request, _ peer) (any, error) { return d.Status(r.Context()), nil })
+	handle("GET /v1/live", func(r *http.Request, _ peer) (any, error) {
+		return d.Live(r.Context(), r.URL.Query().Get("find")), nil
+	})
 	handle("GET /v1/bans", func(r *http.Request, _ peer) (any, error) { return d.Bans(r.Context()), nil })
 	handle("GET /v1/why", func(r *http.Request, _ peer) (any, error) {
 		addr, err := netip.ParseAddr(r.URL.Query().Get("addr"))
@@ -482,7 +485,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		Problems: []Problem{}, Sources: []SourceStatus{},
 	}
 	if err := d.rec.Degraded(); err != nil {
-		s.Problems = append(s.Problems, Problem{"the state cannot be written: protection goes on from memory (" + err.Error() + ")", "free disk space or mend the state directory; nothing needs a restart"})
+		s.Problems = append(s.Problems, problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart"))
 	}
 	d.mu.Lock()
 	s.Mode, s.Enforcing = d.cfg.Guard.Mode.String(), d.enforcing
@@ -498,7 +501,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		s.Sources = append(s.Sources, f.status())
 		if path, ok := strings.CutPrefix(f.name, "file:"); ok {
 			if _, err := os.Stat(path); err != nil {
-				absent = append(absent, Problem{fmt.Sprintf("nothing is read: %v", err), "it is waited for; see that sshd logs, and where (log.files)"})
+				absent = append(absent, problemOf("absent", fmt.Sprintf("nothing is read: %v", err), "it is waited for; see that sshd logs, and where (log.files)"))
 			}
 		}
 	}
@@ -506,6 +509,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	d.mu.Unlock()
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	d.firewallStatus(ctx, fw, &s)
+	worstFirst(s.Problems)
 	return s
 }
 
@@ -595,6 +599,7 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 		err = d.fw.Ban(ctx, kernelBans([]lease.Lease{l}, now))
 		d.cutLater([]lease.Lease{l})
 	}
+	d.newest.add(l)
 	d.rec.Add(store.Effects{Bans: []lease.Lease{l}})
 	d.mu.Unlock()
 	d.log.Info("ban by hand", "prefix", p, "until", until(l), "by", who, "reason", l.Reason)

@@ -78,13 +78,16 @@ type Daemon struct {
 	own       []netip.Prefix // this host's addresses and gateways
 	out       guard.Outcome  // reused
 	tally     tally          // reused
-	backlog   time.Time      // when a line that was not new was last read
+	lately    lately
+	newest    newest
+	backlog   time.Time // when a line that was not new was last read
 	sources   map[string]*follower
 	places    map[string]logsource.Position // by source: what this process has read
 	trouble   map[string]Problem            // by what it is about; see problem
 	drift     drift
 	mendedAt  map[string]time.Time // when it was last told that something was mended
 	health    health
+	fills     []firewall.Fill // of the sets that packets fill, when they were last looked at
 
 	running   context.Context // Run's: what a reload starts lives as long
 	reloading sync.Mutex      // one reload at a time, before rules and mu; guards the next three
@@ -516,7 +519,7 @@ func (d *Daemon) stats() guard.Stats {
 func (d *Daemon) problem(key, what, remedy string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.trouble[key] = Problem{What: what, Remedy: remedy}
+	d.trouble[key] = problemOf(key, what, remedy)
 }
 
 func (d *Daemon) solved(key string) {

@@ -95,6 +95,9 @@ func (d *Daemon) lookAtFills(ctx context.Context) {
 	fw, kept := d.fw, d.kept
 	d.mu.Unlock()
 	if kept != keepState {
+		d.mu.Lock()
+		d.fills = nil
+		d.mu.Unlock()
 		d.solved("fill")
 		return
 	}
@@ -102,6 +105,9 @@ func (d *Daemon) lookAtFills(ctx context.Context) {
 	if err != nil {
 		return // the table is gone, or not there yet: others tell
 	}
+	d.mu.Lock()
+	d.fills = fills
+	d.mu.Unlock()
 	for _, f := range fills {
 		if f.Used*100 < f.Size*fullAt {
 			continue
@@ -143,6 +149,10 @@ func (d *Daemon) conntrackStatus(s *Status) {
 	}
 	s.Conntrack = c
 	for _, f := range d.health.found {
-		s.Problems = append(s.Problems, Problem{fmt.Sprintf("%s: %s", f.Level, f.Text), f.Advice})
+		p := problemOf("conntrack", f.Text, f.Advice)
+		if f.Level == conntrack.Critical {
+			p.Severity = Critical
+		}
+		s.Problems = append(s.Problems, p)
 	}
 }

@@ -123,10 +123,9 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 	d.engine.SetReplay(false)
 	f.took(b)
 	if b.Forgeable > 0 && !d.cfg.Log.Forgeable {
-		d.trouble["forgeable "+f.name] = Problem{
-			f.name + " has lines as sshd -E and -e write them: clients can forge such lines, so they are left out",
-			"have sshd log to syslog or the journal; log.forgeable: yes shows them, and still never bans on them",
-		}
+		d.trouble["forgeable "+f.name] = problemOf("forgeable",
+			f.name+" has lines as sshd -E and -e write them: clients can forge such lines, so they are left out",
+			"have sshd log to syslog or the journal; log.forgeable: yes shows them, and still never bans on them")
 	}
 	if b.Replay {
 		return
@@ -144,7 +143,9 @@ func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) b
 	d.tally.notices = append(d.tally.notices, out.Notices...)
 	if out.Event.Kind != sshlog.None {
 		d.metrics.event(out)
-		d.tally.count(out, d.engine.Source(out.Addr).Addr(), at)
+		source := d.engine.Source(out.Addr)
+		d.tally.count(out, source.Addr(), at)
+		d.lately.add(out, source, at)
 		if out.Event.Kind == sshlog.Accepted && out.Addr.IsValid() && !out.Bare {
 			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at}
 			d.tally.logins = append(d.tally.logins, login)
@@ -170,6 +171,7 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time) {
 		}
 		d.metrics.banned(d.tally.bans, read, written)
 		d.cutLater(d.tally.bans)
+		d.newest.add(d.tally.bans...)
 		for _, l := range d.tally.bans {
 			d.log.Info("ban", "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason, "enforced", d.enforcing)
 		}

@@ -190,30 +190,30 @@ func (p *proposal) warnings() []Problem {
 	var w []Problem
 	rules := p.next.Ruleset.Rules
 	if p.deaf && rules.Mode != firewall.ModeLockdown {
-		w = append(w, Problem{fmt.Sprintf("nothing listens on ssh.port %d: if sshd has another port, that one is not guarded", rules.Ports), "name the one that sshd listens on in ssh.port"})
+		w = append(w, Problem{What: fmt.Sprintf("nothing listens on ssh.port %d: if sshd has another port, that one is not guarded", rules.Ports), Remedy: "name the one that sshd listens on in ssh.port"})
 	}
 	for _, refusal := range trial.Preflight(p.next, p.live, p.otherPeers()) {
 		if len(w) == maxWarnings {
 			break
 		}
-		w = append(w, Problem{fmt.Sprintf("%s is logged in now, and could not come in again (%s)", refusal.Peer, refusal.Rule), refusal.Hint})
+		w = append(w, Problem{What: fmt.Sprintf("%s is logged in now, and could not come in again (%s)", refusal.Peer, refusal.Rule), Remedy: refusal.Hint})
 	}
 	if rules.Mode == firewall.ModeLockdown && !rules.Forward {
 		for _, table := range p.others.Forwards {
-			w = append(w, Problem{table + " forwards packets for others, which ends", "to leave what is forwarded alone: firewall.forward: yes"})
+			w = append(w, Problem{What: table + " forwards packets for others, which ends", Remedy: "to leave what is forwarded alone: firewall.forward: yes"})
 		}
 	}
 	if p.unasked != nil {
-		w = append(w, Problem{"other firewalls of this host could not be looked at: " + p.unasked.Error(), "see yourself that none of them closes SSH's ports"})
+		w = append(w, Problem{What: "other firewalls of this host could not be looked at: " + p.unasked.Error(), Remedy: "see yourself that none of them closes SSH's ports"})
 	}
 	if gen := p.now.Ruleset.Generation; !p.untouched && p.standing.Confirmed != gen {
-		w = append(w, Problem{fmt.Sprintf("the kernel holds rule set %d, and %d was confirmed last", p.standing.Confirmed, gen), "a daemon puts it back: systemctl start sekisho"})
+		w = append(w, Problem{What: fmt.Sprintf("the kernel holds rule set %d, and %d was confirmed last", p.standing.Confirmed, gen), Remedy: "a daemon puts it back: systemctl start sekisho"})
 	}
 	if age := time.Since(p.data.Time); !rules.Countries.None() && age > oldData {
-		w = append(w, Problem{fmt.Sprintf("the country data is of %s", p.data.Time.Format(time.DateOnly)), "sekisho country update"})
+		w = append(w, Problem{What: fmt.Sprintf("the country data is of %s", p.data.Time.Format(time.DateOnly)), Remedy: "sekisho country update"})
 	}
 	if rules.Exposure != firewall.ExposurePublic && len(rules.Admins) == 1 && rules.Admins[0].IsSingleIP() {
-		w = append(w, Problem{fmt.Sprintf("%s is the only address that can always come in", rules.Admins[0].Addr()), "name a second way in admins, or know the way to this machine's console"})
+		w = append(w, Problem{What: fmt.Sprintf("%s is the only address that can always come in", rules.Admins[0].Addr()), Remedy: "name a second way in admins, or know the way to this machine's console"})
 	}
 	return w
 }

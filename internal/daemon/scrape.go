@@ -6,21 +6,19 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"sekisho/internal/printable"
 )
 
 // writeFirewall writes the figures of the rule set, the countries, the grants and the
 // connection tracking table, as they are now.
 func (d *Daemon) writeFirewall(ctx context.Context, w io.Writer) {
-	var s Status
+	s := d.Status(ctx)
 	d.mu.Lock()
-	fw, enforcing := d.fw, d.enforcing
-	s.Enforcing, s.Grants = enforcing, len(d.liveGrants(time.Now()))
-	d.conntrackStatus(&s)
+	fills := d.fills
 	d.mu.Unlock()
-	d.firewallStatus(ctx, fw, &s)
 	gauge := func(name string, v uint64) { metrics.WriteGaugeUint64(w, name, v) }
 	flag := func(name string, on bool) {
 		v := uint64(0)
@@ -30,7 +28,25 @@ func (d *Daemon) writeFirewall(ctx context.Context, w io.Writer) {
 		gauge(name, v)
 	}
 	f := s.Firewall
-	flag("sekisho_enforcing", enforcing)
+	wrong := map[Severity]uint64{}
+	for _, p := range s.Problems {
+		wrong[p.Severity]++
+	}
+	for _, severity := range []Severity{Critical, Warning} {
+		gauge(fmt.Sprintf("sekisho_problems{severity=%q}", string(severity)), wrong[severity])
+	}
+	gauge(fmt.Sprintf("sekisho_build_info{version=%q}", printable.Text(s.Version)), 1)
+	gauge("sekisho_known_sources", uint64(s.Guard.Known))
+	gauge("sekisho_sessions", uint64(s.Guard.Sessions))
+	gauge("sekisho_names_under_attack", uint64(len(s.Guard.UnderAttack)))
+	metrics.WriteCounterUint64(w, `sekisho_evicted_total{what="sources"}`, s.Guard.SourcesEvicted)
+	metrics.WriteCounterUint64(w, `sekisho_evicted_total{what="connections"}`, s.Guard.ConnectionsEvicted)
+	for _, set := range fills {
+		label := fmt.Sprintf("{set=%q}", set.Set)
+		gauge("sekisho_set_entries"+label, uint64(max(0, set.Used)))
+		gauge("sekisho_set_entries_limit"+label, uint64(max(0, set.Size)))
+	}
+	flag("sekisho_enforcing", s.Enforcing)
 	flag("sekisho_firewall_off", f.Off)
 	flag("sekisho_firewall_applied", f.Applied)
 	flag("sekisho_trial", f.Trial != nil)

@@ -48,19 +48,19 @@ func (d *Daemon) firewallStatus(ctx context.Context, fw firewall.Firewall, s *St
 	s.Firewall = f
 	switch {
 	case f.Off:
-		s.Problems = append(s.Problems, Problem{"the firewall is off: bans are decided and told, but nothing is dropped", "sekisho apply puts it in force again"})
+		s.Problems = append(s.Problems, problemOf("off", "the firewall is off: bans are decided and told, but nothing is dropped", "sekisho apply puts it in force again"))
 		return
 	case !s.Enforcing && kept == keepState && f.Generation != 0:
-		s.Problems = append(s.Problems, Problem{"dry run: bans are decided and told, but not put in force; the confirmed rule set is", "set guard.enforce: yes, then `sekisho reload`; or `sekisho off`"})
+		s.Problems = append(s.Problems, problemOf("dry", "dry run: bans are decided and told, but not put in force; the confirmed rule set is", "set guard.enforce: yes, then `sekisho reload`; or `sekisho off`"))
 	case !s.Enforcing:
-		s.Problems = append(s.Problems, Problem{"dry run: bans are decided and told, but nothing is dropped", "set guard.enforce: yes, then `sekisho reload`"})
+		s.Problems = append(s.Problems, problemOf("dry", "dry run: bans are decided and told, but nothing is dropped", "set guard.enforce: yes, then `sekisho reload`"))
 	}
 	if !f.Applied && f.Trial == nil {
 		what := "the file asks for another rule set than the one in force: not applied"
 		if f.Generation == 0 {
 			what = "the file asks for a rule set, and none was ever confirmed: not applied"
 		}
-		s.Problems = append(s.Problems, Problem{what, "see `sekisho plan`, then `sekisho apply`"})
+		s.Problems = append(s.Problems, problemOf("unapplied", what, "see `sekisho plan`, then `sekisho apply`"))
 	}
 }
 
