@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -59,10 +60,19 @@ func newRDAPAsker(s Servers) (*rdapAsker, error) {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("more than %d redirects", maxRedirects)
 			}
+			r.upgrade(req.URL)
 			return r.allowed(req.URL)
 		},
 	}
 	return r, nil
+}
+
+// upgrade has a redirect that leaves TLS keep to it, where no port says otherwise: a registry that
+// speaks of http serves https, too, and nothing is ever asked without.
+func (r *rdapAsker) upgrade(u *url.URL) {
+	if u.Scheme == "http" && (u.Port() == "" || u.Port() == "80") {
+		u.Scheme, u.Host = "https", net.JoinHostPort(u.Hostname(), portOf(r.base))
+	}
 }
 
 // allowed says why a redirect to u is not followed.

@@ -29,7 +29,8 @@ func newWHOISAsker(s Servers) (*whoisAsker, error) {
 	return &whoisAsker{host, port, s.dialer()}, nil
 }
 
-// ask asks the first server and those that it leads to. The last that knows the network is believed.
+// ask asks the first server and those that it leads to. The last that knows the network is believed,
+// but of no more than the one before it spoke of: a holder's own server may lie about its neighbours.
 func (w *whoisAsker) ask(ctx context.Context, a netip.Addr) (notify.Owner, error) {
 	var best notify.Owner
 	host := w.first
@@ -43,7 +44,7 @@ func (w *whoisAsker) ask(ctx context.Context, a netip.Addr) (notify.Owner, error
 			return notify.Owner{}, fmt.Errorf("%s: %w", host, err)
 		}
 		said := parseWHOIS(text, a)
-		if said.owner.Prefix.IsValid() {
+		if p := said.owner.Prefix; p.IsValid() && (!best.Prefix.IsValid() || p.Bits() >= best.Prefix.Bits()) {
 			if said.owner.Country == "" {
 				said.owner.Country = best.Country
 			}

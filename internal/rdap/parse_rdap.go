@@ -75,6 +75,9 @@ func parseRDAP(text []byte, a netip.Addr) (notify.Owner, error) {
 	}
 	walk := walk{}
 	walk.all(n.People)
+	if walk.stock {
+		return notify.Owner{}, fmt.Errorf("it answers with the network %.50q, which is another registry's: %w", n.Name, ErrUnknown)
+	}
 	return notify.Owner{
 		Name:    cmp.Or(line(walk.organisation), line(walk.registrant), line(n.described())),
 		Network: cmp.Or(line(n.Name), line(n.Handle)),
@@ -134,6 +137,7 @@ type walk struct {
 	registrant   string // any other
 	country      string // the first registrant's
 	abuse        []string
+	stock        bool // another registry is the registrant, as ARIN knows them
 }
 
 func (w *walk) all(people []entity) {
@@ -160,6 +164,12 @@ func (w *walk) one(e *entity) {
 	}
 	if !registrant && !abuse {
 		return
+	}
+	if registrant {
+		switch e.Handle {
+		case "IANA", "APNIC", "RIPE", "LACNIC", "AFRINIC":
+			w.stock = true
+		}
 	}
 	card := readCard(e.Card)
 	if abuse {

@@ -144,6 +144,7 @@ func TestParseRDAPRefused(t *testing.T) {
 		{"the other way round", `{"objectClassName":"ip network","startAddress":"192.0.2.255","endAddress":"192.0.2.0"}`, "it knows of no such network"},
 		{"two families", `{"objectClassName":"ip network","startAddress":"192.0.2.0","endAddress":"2001:db8::"}`, "it knows of no such network"},
 		{"everything", `{"objectClassName":"ip network","startAddress":"0.0.0.0","endAddress":"255.255.255.255","name":"IANA-BLK"}`, "it knows of no such network"},
+		{"another registry's stock", network(`,"name":"APNIC-1","entities":[{"handle":"APNIC","roles":["registrant"]}]`), "which is another registry's: it knows of no such network"},
 		{"addresses that are none", `{"objectClassName":"ip network","startAddress":"\u001b[31m","endAddress":"y"}`, `the network "\x1b[31m" to`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
