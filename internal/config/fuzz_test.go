@@ -309,6 +309,9 @@ func TestCost(t *testing.T) {
 		{"unknown keys inside", "version: 1\npeople:\n  a:\n" + numbered("    fixe%d: 1\n", maxLevel)},
 		{"zones that nobody knows", "version: 1\ntargets:\n  a:\n    hours:\n" + numbered("    - daily 08:00-09:00 Asia/X%d\n", maxSpans) +
 			"  b:\n    allow:\n" + numbered("    - {who: a%d, hours: [daily 08:00-09:00 A/B, daily 08:00-09:00 Asia/Tokyo]}\n", maxAllow)},
+		{"a long wrong list of recipients", "version: 1\nnotify:\n  mail:\n    to:\n" + strings.Repeat("    - x\n", size/10-20)},
+		{"a long wrong line of notify", "version: 1\nnotify: {mail: {to: [" + strings.Repeat("x, ", size/3-20) + "]}}"},
+		{"a long line with keys that nobody knows", "version: 1\nnotify: {" + numbered("x%d: 1, ", maxLevel-10) + "}"},
 		{"colons", "{" + strings.Repeat("a:b", size/3-1)},
 		{"quotes", strings.Repeat("\"", size)},
 	} {

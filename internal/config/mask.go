@@ -37,28 +37,28 @@ var (
 // notify.
 func secretLines(lines []string) func(line int) bool {
 	within := make([]bool, len(lines)+1)
-	block := section{}  // of notify
-	hidden := section{} // what is below a secret's key
-	list := false       // items of an open list follow
+	block := section{} // of notify
+	below := section{} // what is below a secret's key
+	list := false      // items of an open list follow
 	for i, line := range lines {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
 		in := block.goesOn(line)
-		below := hidden.goesOn(line)
+		under := below.goesOn(line)
 		if !in && notifyKey.MatchString(line) {
 			block.begin(line)
 			in = true
 		}
 		show := !secretKey.MatchString(line) && !secretText.MatchString(line)
 		if !show {
-			hidden.begin(line)
+			below.begin(line)
 		}
 		if in && show {
 			show = openLine(line) || list && openItem.MatchString(line) && !anyKey.MatchString(line) && !suspicious(line)
 		}
 		list = in && show && (openList.MatchString(line) || list && openItem.MatchString(line))
-		within[i+1] = !show || below
+		within[i+1] = !show || under
 	}
 	return func(line int) bool { return within[line] }
 }
