@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -203,8 +204,8 @@ func TestAFullGroup(t *testing.T) {
 			t.Fatalf("%v, %d rules", err, len(w.rules()))
 		}
 		want := "0 are fixed addresses of ours, 1 leases, 3 leases that have ended, 56 not ours"
-		if !strings.Contains(err.Error(), want) || !strings.Contains(err.(*Error).Hint, "sekisho reap") {
-			t.Errorf("it says %q (%s), and not %q", err, err.(*Error).Hint, want)
+		if e, is := errors.AsType[*Error](err); !is || !strings.Contains(err.Error(), want) || !strings.Contains(e.Hint, "sekisho reap") {
+			t.Errorf("it says %s, and not %q", said(err), want)
 		}
 		if len(res.Done) != 1 || res.Done[0].Error == "" {
 			t.Errorf("done: %+v", res.Done)
@@ -257,7 +258,7 @@ func TestAdopt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			done, err := w.Adopt(t.Context(), plan, []string{good, tt.id})
-			if err == nil || !strings.Contains(err.Error(), tt.want) || len(done) != 0 || err.(*Error).Hint == "" {
+			if e, is := errors.AsType[*Error](err); !is || !strings.Contains(e.Error(), tt.want) || len(done) != 0 || e.Hint == "" {
 				t.Errorf("%v, %+v", err, done)
 			}
 		})

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -153,7 +154,7 @@ func TestUnknownNames(t *testing.T) {
 }
 
 func said(err error) string {
-	if e, ok := err.(*Error); ok {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return fmt.Sprintf("%v (%s)", e, e.Hint)
 	}
 	return fmt.Sprint(err)

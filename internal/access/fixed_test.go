@@ -50,7 +50,7 @@ var addresses = func() []netip.Prefix {
 	return all
 }()
 
-// newAccess is a process that works at s. Its credentials are those that newWorld sets.
+// newAccess is a process that works at s.
 func newAccess(s *ec2test.Server, cfg *config.Config) *Access {
 	return &Access{Config: cfg, Cloud: securitygroup.Open(securitygroup.Options{Endpoint: s.URL()}), Settle: 2 * time.Millisecond}
 }
@@ -302,7 +302,6 @@ func (sc *scene) check(t *rapid.T) {
 
 // TestApply: whatever there is, apply reaches the plan, and a second plan is empty.
 func TestApply(t *testing.T) {
-	newWorld(t, twoPeople) // credentials
 	rapid.Check(t, func(t *rapid.T) {
 		s, err := ec2test.New(ec2test.Options{})
 		if err != nil {
@@ -324,7 +323,6 @@ func TestApply(t *testing.T) {
 
 // TestApplyTwiceAtOnce: two begin at the same time, answers are lost, people died.
 func TestApplyTwiceAtOnce(t *testing.T) {
-	newWorld(t, twoPeople)
 	rapid.Check(t, func(t *rapid.T) {
 		s, err := ec2test.New(ec2test.Options{})
 		if err != nil {
@@ -354,7 +352,6 @@ func TestApplyTwiceAtOnce(t *testing.T) {
 
 // TestApplyIsKilled at any of its calls, which takes effect or not; another does the rest.
 func TestApplyIsKilled(t *testing.T) {
-	newWorld(t, twoPeople)
 	rapid.Check(t, func(t *rapid.T) {
 		s, err := ec2test.New(ec2test.Options{})
 		if err != nil {

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -190,9 +191,7 @@ func TestReap(t *testing.T) {
 		return map[string]string{k: v}
 	}
 	both := lease("a", now.Add(-time.Hour))
-	for k, v := range lease("b", now.Add(time.Hour)) {
-		both[k] = v
-	}
+	maps.Copy(both, lease("b", now.Add(time.Hour)))
 	fixed := lease("a", now.Add(-time.Hour))
 	fixed[securitygroup.TagFixed] = "alice"
 	altered := lease("a", now.Add(time.Hour))
@@ -271,7 +270,10 @@ func storms() []storm {
 // when all have ended, a reaper leaves nothing; foreign rules stay as they were.
 func TestManyAtOnce(t *testing.T) {
 	for _, tt := range storms() {
-		t.Run(tt.name, func(t *testing.T) { tt.rage(t) })
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.rage(t)
+		})
 	}
 }
 

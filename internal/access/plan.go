@@ -103,9 +103,9 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 	naming := map[listKey]map[string]bool{}
 	for _, d := range doors {
 		if _, there := seen.groups[d.AWS.Group]; !there {
-			err := hinted("see its `group`, `region` and `account` in the configuration, and `aws ec2 describe-security-groups --region "+place.Region+"`",
-				"%s: there is no security group %s in %s", d.Name, d.AWS.Group, place)
-			plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: err.(*Error).Hint, err: err})
+			hint := "see its `group`, `region` and `account` in the configuration, and `aws ec2 describe-security-groups --region " + place.Region + "`"
+			err := hinted(hint, "%s: there is no security group %s in %s", d.Name, d.AWS.Group, place)
+			plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: hint, err: err})
 			continue
 		}
 		byGroup[d.AWS.Group] = append(byGroup[d.AWS.Group], d)

@@ -2,7 +2,9 @@ package access
 
 import (
 	"context"
+	"flag"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -29,28 +31,28 @@ var (
 	bobs   = netip.MustParsePrefix("198.51.100.9/32")
 )
 
+// TestMain gives all tests credentials that ec2test takes.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if raced && !given {
+		_ = flag.Set("rapid.checks", "25")
+	}
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": ec2test.KeyOf(ec2test.DefaultAccount), "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"} {
+		_ = os.Setenv(name, value)
+	}
+	m.Run()
+}
+
 // newWorld makes a world from a configuration in which GROUP stands for the group's id.
 func newWorld(t testing.TB, yaml string) *world {
 	t.Helper()
 	s := ec2test.Start(t)
 	w := &world{server: s, here: ec2test.Place{Region: region}}
 	w.group = s.AddGroup(w.here, ec2test.Group{Name: "web"})
-	for _, v := range s.Environ(w.here) {
-		name, value, _ := strings.Cut(v, "=")
-		setenv(t, name, value)
-	}
 	w.Access = w.configured(t, yaml)
 	return w
-}
-
-func setenv(t testing.TB, name, value string) {
-	t.Helper()
-	switch t := t.(type) {
-	case *testing.T:
-		t.Setenv(name, value)
-	case *testing.B:
-		t.Setenv(name, value)
-	}
 }
 
 // configured is another process with its own configuration.
