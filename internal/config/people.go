@@ -97,7 +97,7 @@ func publicKey() form {
 					"this is a private key"
 			case strings.ContainsAny(text, "\r\n"):
 				return "", "write each key as an item of the list", "these are several lines where one key is wanted"
-			case algorithm == ssh.InsecureKeyAlgoDSA:
+			case algorithm == "ssh-dss":
 				return "", "make another: ssh-keygen -t ed25519", "this is a DSA key, which sshd takes no more"
 			case text != printable.Text(text):
 				return "", "leave the comment at the end out", quote(n.text) + " holds what cannot be seen"
