@@ -122,7 +122,7 @@ func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reape
 		case fate.err == nil: // it was needed again
 			res.Live++
 		default:
-			e.Error = fate.err.Error()
+			e.Error, e.err = fate.err.Error(), fate.err
 			res.Left = append(res.Left, e)
 			if now.Sub(e.Since) > StuckAfter {
 				res.Stuck = append(res.Stuck, e)
