@@ -330,7 +330,7 @@ func testInterrupt(t *testing.T, b *behind) {
 			code := p.wait(t)
 			eventually(t, "the door shuts", func() bool { return len(d.rules(true)) == 0 })
 			eventually(t, "it says so", func() bool { return strings.Contains(p.errors(t), "no answer") })
-			told(t, p.errors(t), fmt.Sprintf("%s:22 (", d.host), "interrupt signal received")
+			told(t, p.errors(t), fmt.Sprintf("%s:22 (", d.host), "signal received after")
 			if code == 0 {
 				t.Error("exit 0")
 			}
