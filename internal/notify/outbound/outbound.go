@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -131,9 +132,7 @@ func (c *Client) Post(ctx context.Context, r Request) error {
 	if err != nil {
 		return &notify.Step{Name: "connect", Err: errors.New("make the request"), Final: true}
 	}
-	for name, values := range r.Header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.Header)
 	req.Header.Set("User-Agent", "sekisho")
 
 	answer, err := c.client(u.Scheme == "http").Do(req)
