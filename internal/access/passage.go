@@ -31,6 +31,7 @@ const (
 	dialTime  = 25 * time.Second // for the host to answer once the door is open
 	stale     = 4 * time.Second  // for a host to answer where others said that the door is open
 	shutTime  = 30 * time.Second // to shut a door behind us
+	soon      = 2 * time.Second  // the same, where EC2 was not heard of
 	// apart is how much later a lease ends than one that was there under its id, so that it
 	// does by AWS's clock, too: that is how who ends that one knows.
 	apart = 3 * time.Second
@@ -63,6 +64,7 @@ type Way struct {
 	until   time.Time     // when the policy wants it shut
 	opening chan struct{} // closed when nothing of ours is about to open it any more
 	foreign atomic.Bool   // it is open by a rule that is not ours
+	leaving time.Duration // what Leave may take; 0: shutTime
 }
 
 // errSilent is why nobody is waited for any longer.
@@ -158,6 +160,9 @@ func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, a
 	}
 	if err == nil {
 		return w, reused, nil
+	}
+	if securitygroup.IsUnreachable(err) { // most likely it does not hear either that it is to shut
+		w.leaving = soon
 	}
 	left := w.Leave(ctx)
 	no, is := errors.AsType[*relay.DialError](err)
@@ -356,7 +361,7 @@ func (w *Way) Linger(ctx context.Context) { _ = pause(ctx, w.p.linger()) }
 // Leave shuts the door, unless others still need it. It takes its time also when ctx has
 // ended: what ended us is why it has to be shut.
 func (w *Way) Leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(w.leaving, shutTime))
 	defer cancel()
 	<-w.opening
 	defer func() { _ = w.use.Done() }() // a file of locks alone
