@@ -27,6 +27,7 @@ import (
 	"sekisho/internal/config"
 	"sekisho/internal/lease"
 	"sekisho/internal/printable"
+	"sekisho/internal/report"
 	"sekisho/internal/store"
 	"sekisho/internal/trial"
 )
@@ -280,6 +281,13 @@ func (d *Daemon) control() http.Handler {
 		return d.Live(r.Context(), r.URL.Query().Get("find")), nil
 	})
 	handle("GET /v1/bans", func(r *http.Request, _ peer) (any, error) { return d.Bans(r.Context()), nil })
+	handle("GET /v1/report", func(r *http.Request, _ peer) (any, error) {
+		days, err := strconv.Atoi(r.URL.Query().Get("days"))
+		if err != nil || days < 1 || days > report.MaxDays {
+			return nil, refuse(http.StatusBadRequest, fmt.Sprintf("give days=1 to %d", report.MaxDays), "%q are no days", r.URL.Query().Get("days"))
+		}
+		return d.Report(r.Context(), days)
+	})
 	handle("GET /v1/why", func(r *http.Request, _ peer) (any, error) {
 		addr, err := netip.ParseAddr(r.URL.Query().Get("addr"))
 		if err != nil {
@@ -436,6 +444,8 @@ func long(body any) bool {
 		return len(b) > manyBans
 	case UnbanReply:
 		return len(b.Lifted) > manyBans
+	case report.Report:
+		return true
 	}
 	return false
 }

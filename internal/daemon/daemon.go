@@ -78,6 +78,8 @@ type Daemon struct {
 	own       []netip.Prefix // this host's addresses and gateways
 	out       guard.Outcome  // reused
 	tally     tally          // reused
+	onsets    onsets         // of sources not banned yet
+	located   located        // whose countries sources are
 	lately    lately
 	newest    newest
 	backlog   time.Time // when a line that was not new was last read
@@ -102,11 +104,13 @@ type Daemon struct {
 	background sync.WaitGroup
 	stopping   bool // no trial begins any more; guarded by mu
 
-	repaired atomic.Int64 // foreign changes undone
-	kick     chan string  // ask for a reconcile now; the value says why
-	cuts     chan netip.Prefix
-	alive    func(ctx context.Context, peer netip.AddrPort, ports []uint16) (bool, error) // conntrack.Alive, but for tests
-	metrics  *meters
+	repaired   atomic.Int64 // foreign changes undone
+	ruleCounts ruleReader
+	reporting  chan struct{} // held while a report is made
+	kick       chan string   // ask for a reconcile now; the value says why
+	cuts       chan netip.Prefix
+	alive      func(ctx context.Context, peer netip.AddrPort, ports []uint16) (bool, error) // conntrack.Alive, but for tests
+	metrics    *meters
 
 	countryKick chan struct{} // other countries may be asked for
 
@@ -125,7 +129,7 @@ func New(opts Options) *Daemon {
 		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
 		grants: map[netip.Prefix]lease.Lease{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
-		reapKick: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{},
+		reapKick: make(chan struct{}, 1), reporting: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{},
 	}
 }
 
@@ -466,6 +470,7 @@ func (d *Daemon) tick(ctx context.Context) error {
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
 	var garbage collector
+	d.countRules(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -484,6 +489,8 @@ func (d *Daemon) tick(ctx context.Context) error {
 			d.refreshOwn(ctx)
 			d.retryMetrics(ctx)
 			d.settleTrial(ctx)
+			d.locate()
+			d.countRules(ctx)
 		case now := <-prune.C:
 			if err := d.store.Prune(ctx, now); err != nil {
 				d.log.Warn("old rows were not pruned", "error", err)

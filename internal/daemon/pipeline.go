@@ -29,6 +29,7 @@ const (
 // with the places in the logs that it reaches to.
 type tally struct {
 	bans    []lease.Lease
+	onsets  []store.Onset
 	notices []guard.Notice
 	logins  []sshlog.Login
 	counts  map[countKey]*countSum
@@ -47,7 +48,7 @@ type countKey struct {
 type countSum struct{ lines, attempts int }
 
 func (t *tally) reset() {
-	t.bans, t.notices, t.logins = t.bans[:0], t.notices[:0], t.logins[:0]
+	t.bans, t.onsets, t.notices, t.logins = t.bans[:0], t.onsets[:0], t.notices[:0], t.logins[:0]
 	if len(t.counts) > handCounts {
 		t.counts = nil // a map never shrinks
 	}
@@ -114,6 +115,7 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 			at = time.Unix(0, line.Time)
 		}
 		if b.Replay {
+			d.onsets.add(&d.out, d.engine.Source(d.out.Addr), at, true)
 			continue // its effects are in the store
 		}
 		if d.gather(ctx, &d.out, at) {
@@ -144,7 +146,10 @@ func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) b
 	if out.Event.Kind != sshlog.None {
 		d.metrics.event(out)
 		source := d.engine.Source(out.Addr)
-		d.tally.count(out, source.Addr(), at)
+		d.onsets.add(out, source, at, false)
+		if !out.Bare { // a client can forge such a line, a login's too
+			d.tally.count(out, source.Addr(), at)
+		}
 		d.lately.add(out, source, at)
 		if out.Event.Kind == sshlog.Accepted && out.Addr.IsValid() && !out.Bare {
 			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at}
@@ -153,6 +158,7 @@ func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) b
 		}
 	}
 	d.tally.bans = append(d.tally.bans, out.Bans...)
+	d.tally.onsets = d.onsets.take(d.tally.onsets, out.Bans, d.cfg.Guard.FindTime, func(l lease.Lease) bool { return d.engine.Source(l.Prefix.Addr()) == l.Prefix })
 	return len(out.Bans) > 0
 }
 
@@ -188,7 +194,7 @@ func (d *Daemon) handOver() {
 	if !d.tally.moved && len(d.tally.bans) == 0 && len(d.tally.counts) == 0 {
 		return
 	}
-	effects := store.Effects{Bans: d.tally.bans, Logins: d.tally.logins}
+	effects := store.Effects{Bans: d.tally.bans, Onsets: d.tally.onsets, Logins: d.tally.logins}
 	if d.tally.moved {
 		effects.Positions = make(map[string][]byte, len(d.places))
 		for name, place := range d.places {
@@ -203,7 +209,7 @@ func (d *Daemon) handOver() {
 		effects.Counts = make([]store.Count, 0, len(d.tally.counts))
 		for k, sum := range d.tally.counts {
 			effects.Counts = append(effects.Counts, store.Count{
-				Day: time.Unix(k.day, 0).Format(time.DateOnly), Source: k.source, User: printable.Text(k.user),
+				Day: time.Unix(k.day, 0).Format(time.DateOnly), Source: k.source, User: printable.Text(k.user), Country: d.located.country(k.source),
 				Kind: k.kind.String(), Lines: sum.lines, Attempts: sum.attempts,
 			})
 		}

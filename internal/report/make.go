@@ -408,7 +408,7 @@ func keptOutBy(c store.RuleCount) (by string, drops bool) {
 	case strings.HasPrefix(c.Rule, "only admins"), c.Rule == "SSH is not reached over IPv6":
 		return ByExposure, true
 	}
-	return ByLockdown, true
+	return ByOther, true
 }
 
 func (m *maker) finish() {
@@ -449,7 +449,7 @@ func (m *maker) finish() {
 	})
 
 	m.r.Dropped = []Drops{}
-	for _, by := range []string{ByBans, ByCountry, ByRate, ByExposure, ByLockdown} {
+	for _, by := range []string{ByBans, ByCountry, ByRate, ByExposure, ByOther} {
 		if d := m.drops[by]; d != nil {
 			m.r.Dropped = append(m.r.Dropped, *d)
 		}

@@ -147,7 +147,7 @@ const (
 	ByCountry  = "country"  // the list of countries
 	ByRate     = "rate"     // too many new connections from one source
 	ByExposure = "exposure" // SSH is not for everybody
-	ByLockdown = "lockdown" // the rest of the host is closed
+	ByOther    = "other"    // fragments, broken packets, all that lockdown closes
 )
 
 // Logins are the logins, by person and place.

@@ -97,7 +97,7 @@ func english() *words {
 			return fmt.Sprintf("%s of the state file could not be read and %s left out.", plural(n, "row", "rows"), map[bool]string{true: "was", false: "were"}[n == 1])
 		},
 		keptBy: map[string]string{
-			ByBans: "bans", ByCountry: "the list of countries", ByRate: "the rate limit", ByExposure: "SSH is not for everybody", ByLockdown: "the rest of the host is closed",
+			ByBans: "bans", ByCountry: "the list of countries", ByRate: "the rate limit", ByExposure: "SSH is not for everybody", ByOther: "fragments, and what is closed beside SSH",
 		},
 		causeOf: map[string]string{
 			"attempts": "too many attempts", "distributed": "part of an attack from many sources", "escalation": "a network with many banned sources", "manual": "by hand", "adopted": "found in the kernel",
@@ -152,7 +152,7 @@ func japanese() *words {
 			return fmt.Sprintf("状態ファイルの %s 行が壊れていたため、除いて集計しました。", grouped(n))
 		},
 		keptBy: map[string]string{
-			ByBans: "遮断", ByCountry: "国のリスト", ByRate: "頻度の制限", ByExposure: "SSH を公開していない", ByLockdown: "SSH 以外を閉じている",
+			ByBans: "遮断", ByCountry: "国のリスト", ByRate: "頻度の制限", ByExposure: "SSH を公開していない", ByOther: "断片化パケット、SSH 以外",
 		},
 		causeOf: map[string]string{
 			"attempts": "ログイン試行の回数", "distributed": "多数の送信元からの攻撃", "escalation": "遮断の多いネットワーク", "manual": "手動", "adopted": "カーネルにあった遮断",
