@@ -17,6 +17,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/notify"
+	"sekisho/internal/notify/notifytest"
 )
 
 // exim is Debian's mail server, with a configuration, a spool and mailboxes in a folder of the
@@ -280,7 +281,7 @@ func TestEximInjection(t *testing.T) {
 	e := startExim(t)
 	s := sender(t, e.address, nil)
 	sent := 0
-	for i, h := range hostile() {
+	for i, h := range notifytest.Hostile() {
 		if len(h) > 1000 && i%2 == 0 {
 			continue // one of them will do
 		}

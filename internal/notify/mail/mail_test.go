@@ -23,6 +23,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/notify"
+	"sekisho/internal/notify/notifytest"
 )
 
 const password = "correct horse"
@@ -372,21 +373,11 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// hostile is what somebody may have got into an event.
-func hostile() []string {
-	return []string{
-		"a\r\nBcc: evil@example.net\r\n\r\nbody", "a\nb\n.\nQUIT\n", "\r\n.\r\nMAIL FROM:<x@y>\r\n", "nul\x00byte", "\x1b[2J\x1b]0;title\x07",
-		"\u202egnp.exe\u2066", "'\";`$(id)`|&&", "<script>alert(1)</script><img src=x onerror=y>", "<!channel> <@U1> *b* _i_ ~s~ `c` @everyone",
-		"~!id", "=?utf-8?Q?=0D=0ABcc:_evil?=", "\xff\xfe\xc3", strings.Repeat("n", 1<<20), strings.Repeat("関", 1<<18), strings.Repeat("\r\n", 1<<16), " \t ", "",
-		strings.Repeat("a ", 500), "--boundary\r\nContent-Type: text/html", "\u2028\u2029\u0085",
-	}
-}
-
 // TestInjection sends each, and looks what came.
 func TestInjection(t *testing.T) {
 	f := &fake{}
 	s := sender(t, f.start(t), nil)
-	for i, h := range hostile() {
+	for i, h := range notifytest.Hostile() {
 		m := notify.Message{ID: h, Subject: h, Text: h, HTML: "<p>" + strings.ToValidUTF8(h, "?") + "</p>", Level: notify.Alarm}
 		if err := s.Send(t.Context(), m); err != nil {
 			t.Fatalf("%d: %v", i, err)
@@ -399,12 +390,12 @@ func TestInjection(t *testing.T) {
 		}
 	}
 	for i, raw := range mails {
-		check(t, []byte(raw), hostile()[i])
+		check(t, []byte(raw), notifytest.Hostile()[i])
 	}
 }
 
 func FuzzBuild(f *testing.F) {
-	for _, h := range hostile() {
+	for _, h := range notifytest.Hostile() {
 		if len(h) < 1000 {
 			f.Add(h, h, h)
 		}
