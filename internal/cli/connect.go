@@ -248,10 +248,7 @@ func sshCommand(g *globals) *cobra.Command {
 			}
 			argv = append(argv, "--", door.Host[0])
 			argv = append(argv, args[1+len(given):]...)
-			if err := run.Become(argv, nil); err != nil {
-				return withHint(err, "install OpenSSH's client")
-			}
-			return nil
+			return withHint(run.Become(argv, nil), "install OpenSSH's client") // it comes back where that fails alone
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
