@@ -109,7 +109,11 @@ func month(t testing.TB, s *store.Store) {
 			}
 		}
 		for i, name := range hostile {
-			e.Counts = append(e.Counts, store.Count{Day: date, Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), User: name, Country: "<b>", Kind: "failed", Lines: 5, Attempts: 5 + i})
+			attempts := 5 + i
+			if i < 6 { // these are told by name
+				attempts = 30 + i
+			}
+			e.Counts = append(e.Counts, store.Count{Day: date, Source: netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), User: name, Country: "<b>", Kind: "failed", Lines: 50, Attempts: attempts})
 		}
 		e.Counts = append(e.Counts,
 			store.Count{Day: date, Kind: "closed", Country: "CN", Lines: 100, Attempts: 30}, // past the bound
