@@ -102,11 +102,11 @@ func (r Report) HTML(l config.Language) string {
 		font   = "font-family:-apple-system,'Segoe UI','Hiragino Sans','Noto Sans CJK JP',Meiryo,sans-serif;"
 		faint  = "color:#6b7280;"
 		line   = "border-bottom:1px solid #d1d5db;"
-		number = "text-align:right;white-space:nowrap;"
+		number = "text-align:right;"
 	)
 	v := r.view(l)
 	p := &page{}
-	p.open(v, "", ` style="margin:0;padding:16px;`+font+`font-size:14px;line-height:1.5"`)
+	p.open(v, "", ` style="margin:0;padding:12px;`+font+`font-size:14px;line-height:1.5"`)
 	p.raw(`<div style="max-width:640px;margin:0 auto"><h1 style="font-size:20px;margin:0">`).text(v.title)
 	if v.host != "" {
 		p.raw(": ").text(v.host)
@@ -118,11 +118,11 @@ func (r Report) HTML(l config.Language) string {
 	if v.calm != "" {
 		p.raw(`<p style="border-left:4px solid #4f7fd6;padding-left:8px">`).text(v.calm).raw("</p>\n")
 	}
-	const table = `<table role="presentation" cellpadding="4" cellspacing="0" border="0" width="100%" style="border-collapse:collapse;font-size:14px">` + "\n"
+	const table = `<table role="presentation" cellpadding="3" cellspacing="0" border="0" width="100%" style="border-collapse:collapse;font-size:14px">` + "\n"
 	p.raw(table)
 	for _, f := range v.facts {
-		p.raw(`<tr><td valign="top" style="` + line + `">`).text(f.label).
-			raw(`</td><td valign="top" align="right" style="` + line + number + `font-weight:bold">`).text(f.value).
+		p.raw(`<tr><td valign="top" style="` + line + `white-space:nowrap">`).text(f.label).
+			raw(`</td><td valign="top" align="right" style="` + line + number + `white-space:nowrap;font-weight:bold">`).text(f.value).
 			raw(`</td><td valign="top" style="` + line + faint + `">`).text(f.note).raw("</td></tr>\n")
 	}
 	p.raw("</table>\n")
@@ -134,13 +134,18 @@ func (r Report) HTML(l config.Language) string {
 			if i >= len(s.heads)-s.numbers {
 				side = ` align="right"`
 			}
-			p.raw(`<th scope="col"` + side + ` style="` + line + faint + `font-weight:normal;font-size:12px">`).text(h).raw("</th>")
+			p.raw(`<th scope="col"` + side + ` style="` + line + faint + `font-weight:normal;font-size:11px;white-space:nowrap">`).text(h).raw("</th>")
 		}
-		p.raw(`<th width="20%" style="` + line + `"></th></tr>` + "\n")
+		p.raw(`<th width="16%" style="` + line + `"></th></tr>` + "\n")
 		for _, r := range s.rows {
 			p.raw("<tr>")
 			for i, cell := range r.cells {
-				style := line + "word-break:break-word;"
+				style := line
+				if i == 0 && !s.short {
+					style += "word-break:break-word;"
+				} else {
+					style += "white-space:nowrap;"
+				}
 				if r.minor {
 					style += faint
 				}
@@ -151,7 +156,7 @@ func (r Report) HTML(l config.Language) string {
 				}
 				p.text(cell).raw("</td>")
 			}
-			p.raw(`<td width="20%" style="` + line + `">`)
+			p.raw(`<td width="16%" style="` + line + `">`)
 			if r.bar > 0 {
 				width := strconv.Itoa(max(1, int(100*r.bar+0.5)))
 				p.raw(`<table role="presentation" cellpadding="0" cellspacing="0" border="0" width="` + width + `%"><tr><td height="10" bgcolor="#4f7fd6" style="background:#4f7fd6;font-size:1px;line-height:10px">&nbsp;</td></tr></table>`)
