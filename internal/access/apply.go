@@ -75,7 +75,7 @@ func (a *Access) Apply(ctx context.Context, doors []Door, first Plan) Applied {
 		}
 		plan = a.Plan(ctx, doors, nil)
 		res.Left = plan
-		if failed || plan.Empty() || len(plan.Failed) > 0 {
+		if failed || plan.Empty() {
 			return res
 		}
 	}

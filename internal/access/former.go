@@ -6,6 +6,9 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"sekisho/internal/securitygroup"
 )
@@ -47,4 +50,46 @@ func (h Hit) revoke() string { return revoking(h.Place, h.Group, h.Rule) }
 
 func revoking(place securitygroup.Place, group, rule string) string {
 	return fmt.Sprintf("aws ec2 revoke-security-group-ingress --region %s --group-id %s --security-group-rule-ids %s", place.Region, group, rule)
+}
+
+// Orphans finds rules of ours for fixed addresses, in any group of places that no target
+// names any more: nobody keeps them right.
+func (a *Access) Orphans(ctx context.Context, places []securitygroup.Place) (findings []Finding, failed []Failure) {
+	named := map[groupIn]bool{}
+	for _, d := range a.Doors() {
+		named[groupIn{d.Place(), d.AWS.Group}] = true
+	}
+	var mu sync.Mutex
+	var group errgroup.Group
+	for _, place := range places {
+		group.Go(func() error {
+			err := a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rules []securitygroup.Rule) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range rules {
+					ours, is := r.Ours()
+					if !is || len(ours.Fixed) == 0 || named[groupIn{place, r.Group}] {
+						continue
+					}
+					findings = append(findings, Finding{
+						ID: "group_rule_orphan", Severity: Medium, Place: place, Group: r.Group, Rule: r.ID,
+						What:   fmt.Sprintf("%s (%s): rule %s of ours lets in %s to %s, for %s, and no target names that group", r.Group, place, r.ID, r.Source, r.Ports(), list(ours.Fixed)),
+						Why:    "nobody takes it away when the address changes",
+						Remedy: revoking(place, r.Group, r.ID),
+					})
+				}
+				return nil
+			})
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, failure(place, err))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // what went wrong is told by place
+	SortFindings(findings)
+	slices.SortFunc(failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
+	return findings, failed
 }

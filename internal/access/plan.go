@@ -22,7 +22,7 @@ type Plan struct {
 	Groups   []GroupPlan // by place and group, those without changes too
 	Lists    []ListPlan
 	Findings []Finding // worst first
-	Failed   []Failure // places that could not be looked at: nothing is known of their groups
+	Failed   []Failure // places and groups that could not be looked at: nothing is known of them
 }
 
 // Empty reports whether nothing has to change, as far as was seen.
@@ -59,6 +59,7 @@ func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup
 			plan.Groups = append(plan.Groups, p.Groups...)
 			plan.Lists = append(plan.Lists, p.Lists...)
 			plan.Findings = append(plan.Findings, p.Findings...)
+			plan.Failed = append(plan.Failed, p.Failed...)
 			if seen != nil {
 				seen(place)
 			}
@@ -71,7 +72,7 @@ func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup
 	})
 	slices.SortStableFunc(plan.Lists, func(x, y ListPlan) int { return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Name, y.Name)) })
 	SortFindings(plan.Findings)
-	slices.SortFunc(plan.Failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
+	slices.SortStableFunc(plan.Failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
 	return plan
 }
 

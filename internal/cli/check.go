@@ -81,7 +81,8 @@ func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, uns
 	}
 	plan := c.Plan(ctx, c.Doors(), nil)
 	former, failed := c.Former(ctx, c.Places())
-	for _, f := range slices.Concat(plan.Findings, former) {
+	orphans, unread := c.Orphans(ctx, c.Places())
+	for _, f := range slices.Concat(plan.Findings, former, orphans) {
 		found = append(found, posture.Finding{ID: f.ID, Severity: posture.Severity(f.Severity), What: f.What, Why: f.Why, Remedy: f.Remedy})
 	}
 	for _, group := range plan.Groups {
@@ -93,7 +94,7 @@ func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, uns
 		}
 	}
 	told := map[string]bool{}
-	for _, f := range slices.Concat(plan.Failed, failed) {
+	for _, f := range slices.Concat(plan.Failed, failed, unread) {
 		if !told[f.Error] {
 			told[f.Error] = true
 			unseen = append(unseen, posture.Unseen{What: "security groups in " + f.Place.String(), Why: f.Error, Remedy: f.Hint})
