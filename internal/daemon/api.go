@@ -96,6 +96,7 @@ type Status struct {
 	Grants    int            `json:"grants"`
 
 	Conntrack *ConntrackStatus `json:"conntrack"` // null: not looked at yet
+	Channels  []ChannelStatus  `json:"channels"`  // by which people are told; none: nobody is
 }
 
 // ConntrackStatus is how the kernel's connection tracking table does. The counts of

@@ -229,6 +229,7 @@ func (d *Daemon) try(t *trying, p proposal, old trial.Snapshot, r trial.Request,
 		d.log.Warn("a rule set is on trial", "generation", p.next.Ruleset.Generation, "mode", r.Rules.Mode, "exposure", r.Rules.Exposure, "within", r.Within, "by", r.By)
 		err = d.theTrials().Run(ctx, r, func(e trial.Event) {
 			d.metrics.trial(e.Stage)
+			d.tellTrial(e)
 			d.log.Info("trial", "stage", e.Stage, "generation", e.Generation, "by", e.By, "warning", e.Warning)
 			t.tell(e)
 		})

@@ -492,7 +492,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	s := Status{
 		Version: d.opts.Version, PID: os.Getpid(), Since: d.start.Truncate(time.Second),
 		Config: d.opts.ConfigPath, Drift: d.repaired.Load(),
-		Problems: []Problem{}, Sources: []SourceStatus{},
+		Problems: []Problem{}, Sources: []SourceStatus{}, Channels: d.channelStatus(),
 	}
 	if err := d.rec.Degraded(); err != nil {
 		s.Problems = append(s.Problems, problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart"))
@@ -604,6 +604,7 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 		l.Until = now.Add(d.cfg.Guard.BanTime)
 	}
 	l.Count = d.engine.Begin(l)
+	d.heardBans([]lease.Lease{l}, now)
 	var err error
 	if d.enforcing {
 		err = d.fw.Ban(ctx, kernelBans([]lease.Lease{l}, now))
@@ -628,16 +629,21 @@ func (d *Daemon) Unban(ctx context.Context, q UnbanRequest, who string) (UnbanRe
 	}
 	reply := UnbanReply{Lifted: []Ban{}}
 	var prefixes []netip.Prefix
+	var lifted []lease.Lease
 	for l := range d.liveBans {
 		if q.All || l.Prefix.Overlaps(p) {
 			reply.Lifted = append(reply.Lifted, NewBan(l))
 			prefixes = append(prefixes, l.Prefix)
+			lifted = append(lifted, l)
 		}
 	}
 	if !q.All && len(prefixes) == 0 {
 		prefixes = []netip.Prefix{p} // nothing banned, but its count may be forgiven
 	}
 	err := d.lift(ctx, prefixes, who)
+	d.mu.Lock()
+	d.heardUnbans(lifted, who)
+	d.mu.Unlock()
 	d.log.Info("unban by hand", "lifted", len(reply.Lifted), "all", q.All, "prefix", q.Prefix, "by", who)
 	return reply, err
 }

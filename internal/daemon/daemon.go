@@ -114,6 +114,8 @@ type Daemon struct {
 
 	countryKick chan struct{} // other countries may be asked for
 
+	teller teller
+
 	reapKick chan struct{}                  // other security groups may be asked for
 	reaped   map[securitygroup.Place]reaped // what is looked at, as it is; guarded by mu
 }
@@ -129,7 +131,7 @@ func New(opts Options) *Daemon {
 		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
 		grants: map[netip.Prefix]lease.Lease{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
-		reapKick: make(chan struct{}, 1), reporting: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{},
+		reapKick: make(chan struct{}, 1), reporting: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{}, teller: newTeller(),
 	}
 }
 
@@ -205,6 +207,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.reconcile(ctx) })
 	tasks.Go(func() error { return d.watch(ctx) })
 	tasks.Go(func() error { return d.cut(ctx) })
+	tasks.Go(func() error { return d.tellPeople(ctx) })
+	tasks.Go(func() error { return d.watchProblems(ctx) })
+	tasks.Go(func() error { return d.tellWeekly(ctx) })
 	tasks.Go(func() error { return d.watchHealth(ctx) })
 	tasks.Go(func() error { return d.watchOthers(ctx) })
 	tasks.Go(func() error { return d.followCountries(ctx) })
@@ -216,14 +221,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return err
 		}
 		close(d.ready)
-		notify("READY=1")
+		tellSystemd("READY=1")
 		d.log.Info("guarding", "mode", cfg.Guard.Mode, "enforcing", cfg.Guard.Enforce, "bans", d.stats().Bans)
 		select {
 		case <-ctx.Done():
 		case <-d.ended:
 			err = errEnded
 		}
-		notify("STOPPING=1")
+		tellSystemd("STOPPING=1")
 		return err
 	})
 	err = tasks.Wait()
@@ -399,7 +404,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*config.Config, error)
 		return errStopping
 	}
 	notifyReloading()
-	defer notify("READY=1")
+	defer tellSystemd("READY=1")
 	defer func() {
 		if err != nil {
 			d.log.Error("reload failed; the old configuration stays in force", "error", err)
@@ -436,6 +441,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*config.Config, error)
 	}
 	d.countriesMayDiffer()
 	d.reapMayDiffer()
+	d.tellingMayDiffer()
 	return nil
 }
 
@@ -480,6 +486,7 @@ func (d *Daemon) tick(ctx context.Context) error {
 			d.mu.Lock()
 			if now.Sub(d.backlog) >= backlogRest { // else the log's time has not come to ours yet
 				d.engine.Advance(now, &d.out)
+				d.heardTime(now)
 				d.gather(ctx, &d.out, now)
 				d.carryOut(ctx, now, time.Time{})
 			}

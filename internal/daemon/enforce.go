@@ -217,6 +217,7 @@ func (d *Daemon) changed(c firewall.Change) {
 	}
 	d.metrics.drift()
 	if tell {
+		d.tellChange(c, times)
 		d.tellDrift(c, times)
 	}
 	d.ask(c.What)

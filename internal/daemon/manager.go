@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notify tells systemd; without it nothing happens (sd_notify(3)).
-func notify(state string) { _, _ = systemd.SdNotify(false, state) }
+// tellSystemd tells systemd; without it nothing happens (sd_notify(3)).
+func tellSystemd(state string) { _, _ = systemd.SdNotify(false, state) }
 
 // notifyReloading is what Type=notify-reload asks for: the state and the time.
 func notifyReloading() {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err == nil {
-		notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
+		tellSystemd(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
 	}
 }
 
@@ -35,7 +35,7 @@ func (d *Daemon) heartbeat(ctx context.Context) error {
 			return nil
 		case <-beats.C:
 			bans := d.stats().Bans // waits for ever where the guard hangs: then no beat
-			notify(fmt.Sprintf("WATCHDOG=1\nSTATUS=%d bans in force", bans))
+			tellSystemd(fmt.Sprintf("WATCHDOG=1\nSTATUS=%d bans in force", bans))
 		}
 	}
 }

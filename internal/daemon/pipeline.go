@@ -118,6 +118,7 @@ func (d *Daemon) take(ctx context.Context, f *follower, b logsource.Batch) {
 			d.onsets.add(&d.out, d.engine.Source(d.out.Addr), at, true)
 			continue // its effects are in the store
 		}
+		d.heardLine(&d.out, line)
 		if d.gather(ctx, &d.out, at) {
 			written = at
 		}
@@ -155,6 +156,7 @@ func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) b
 			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at}
 			d.tally.logins = append(d.tally.logins, login)
 			d.loggedIn(ctx, login)
+			d.heardLogin(login)
 		}
 	}
 	d.tally.bans = append(d.tally.bans, out.Bans...)
@@ -177,6 +179,7 @@ func (d *Daemon) carryOut(ctx context.Context, read, written time.Time) {
 		}
 		d.metrics.banned(d.tally.bans, read, written)
 		d.cutLater(d.tally.bans)
+		d.heardBans(d.tally.bans, time.Now())
 		d.newest.add(d.tally.bans...)
 		for _, l := range d.tally.bans {
 			d.log.Info("ban", "prefix", l.Prefix, "until", until(l), "cause", l.Cause, "attempts", l.Attempts, "count", l.Count, "reason", l.Reason, "enforced", d.enforcing)
@@ -239,6 +242,7 @@ func (d *Daemon) notice(n guard.Notice) {
 		return // of course: this is a dry run
 	}
 	d.metrics.notice(n.Kind)
+	d.heardNotice(n)
 	d.log.Warn("notice", "kind", n.Kind, "addr", n.Addr, "user", n.User, "what", n.Text, "meaning", noticeWords[n.Kind])
 }
 

@@ -59,6 +59,13 @@ func (d *Daemon) writeFirewall(ctx context.Context, w io.Writer) {
 		gauge("sekisho_country_ranges", uint64(c.Ranges))
 		gauge("sekisho_country_data_timestamp_seconds", uint64(max(0, c.Time.Unix())))
 	}
+	for _, c := range s.Channels {
+		label := fmt.Sprintf("{channel=%q}", c.Channel)
+		gauge("sekisho_notify_waiting"+label, uint64(c.Waiting))
+		metrics.WriteCounterUint64(w, "sekisho_notify_sent_total"+label, uint64(c.Sent))
+		metrics.WriteCounterUint64(w, "sekisho_notify_failures_total"+label, uint64(c.Failed))
+		metrics.WriteCounterUint64(w, "sekisho_notify_dropped_total"+label, uint64(c.Dropped))
+	}
 	metrics.WriteCounterUint64(w, "sekisho_repaired_total", uint64(d.repaired.Load()))
 	// Rules of the same words, as of both families, are one series.
 	packets, bytes := map[string]uint64{}, map[string]uint64{}

@@ -6,6 +6,7 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -50,7 +51,8 @@ type Sender struct {
 	settled map[string]map[string]bool // of messages that are not done: who has them, or never will
 }
 
-// New makes a sender for one server; host is this one, as mails name it.
+// New makes a sender for one server; host is this one, as mails name it, and its sekisho the
+// sender where the configuration names none.
 func New(c config.Mail, host string) (*Sender, error) {
 	s := &Sender{config: c, host: hostName(host), timeout: c.Timeout, now: time.Now, settled: map[string]map[string]bool{}}
 	if s.timeout <= 0 {
@@ -64,7 +66,7 @@ func New(c config.Mail, host string) (*Sender, error) {
 		return nil, fmt.Errorf("mail server %q: %q is no port", c.SMTP, port)
 	}
 	s.server = server
-	if s.from, err = address(c.From); err != nil {
+	if s.from, err = address(cmp.Or(c.From, "sekisho@"+s.host)); err != nil {
 		return nil, fmt.Errorf("mail's sender: %w", err)
 	}
 	for _, to := range c.To {

@@ -1,0 +1,360 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sekisho/internal/config"
+	"sekisho/internal/durable"
+	"sekisho/internal/firewall"
+	"sekisho/internal/guard"
+	"sekisho/internal/herald"
+	"sekisho/internal/lease"
+	"sekisho/internal/notify"
+	"sekisho/internal/notify/channels"
+	"sekisho/internal/notify/courier"
+	"sekisho/internal/notify/message"
+	"sekisho/internal/printable"
+	"sekisho/internal/rdap"
+	"sekisho/internal/sshlog"
+	"sekisho/internal/trial"
+)
+
+// teller tells people what happens: a herald decides what is worth it, a courier takes it
+// to the channels that the configuration has. Whoever calls it never waits.
+type teller struct {
+	host    string
+	courier atomic.Pointer[courier.Courier] // nil: nobody is told
+	herald  *herald.Herald                  // guarded by Daemon.mu; nil: nobody is told
+	kick    chan struct{}
+	known   map[string]Problem // problems that were told of; of watchProblems alone
+}
+
+// loginsKept is how far back it is known from where somebody logged in.
+const loginsKept = 90 * 24 * time.Hour
+
+// problemsEvery is how often it is looked for what has gone wrong, or is well again.
+const problemsEvery = 5 * time.Second
+
+func newTeller() teller {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), known: map[string]Problem{}}
+}
+
+// tell hands an event to the courier, if there is one.
+func (t *teller) tell(e notify.Event) {
+	if c := t.courier.Load(); c != nil {
+		e.Host = t.host
+		e.Time = cmp.Or(e.Time, time.Now())
+		c.Tell(e)
+	}
+}
+
+// tellPeople takes what there is to tell to the channels of the configuration, and follows
+// it.
+func (d *Daemon) tellPeople(ctx context.Context) error {
+	var now config.Notify
+	stop := func() {}
+	defer func() { stop() }()
+	owners := rdap.New(rdap.Options{Logger: d.log})
+	for first := true; ; first = false {
+		d.mu.Lock()
+		next := d.cfg.Notify
+		d.mu.Unlock()
+		if first || !reflect.DeepEqual(now, next) {
+			stop()
+			now, stop = next, d.beginTelling(ctx, next, owners)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.teller.kick:
+		}
+	}
+}
+
+// tellingMayDiffer has tellPeople look at what is asked for.
+func (d *Daemon) tellingMayDiffer() {
+	select {
+	case d.teller.kick <- struct{}{}:
+	default:
+	}
+}
+
+// beginTelling starts a courier for cfg. stop ends it, and keeps what waits.
+func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rdap.Client) (stop func()) {
+	open, err := channels.Of(cfg, d.teller.host)
+	if err != nil {
+		d.log.Error("not all channels can be used", "error", err)
+		d.problem("notify", err.Error(), "mend it, then `sekisho reload`; `sekisho notify test` tries each channel")
+	} else {
+		d.solved("notify")
+	}
+	if len(open) == 0 {
+		d.teller.courier.Store(nil)
+		d.mu.Lock()
+		d.teller.herald = nil
+		d.mu.Unlock()
+		return func() {}
+	}
+	o := courier.Options{
+		Dir: filepath.Join(d.opts.StateDir, "outbox"), Channels: open, Logger: d.log,
+		Write: func(events []notify.Event, more int, language config.Language, id string) notify.Message {
+			return message.Of(events, more, message.Options{Language: language, ID: id})
+		},
+	}
+	if cfg.Lookup {
+		o.Owner = owners.Lookup
+	}
+	c := courier.New(o)
+	h := herald.New(herald.Options{Host: d.teller.host, Tell: d.teller.tell, Country: func(a netip.Addr) string { return d.located.country(a) }})
+	seen, err := d.seenLogins(ctx)
+	if err != nil {
+		d.log.Warn("earlier logins cannot be read; nobody is known yet", "error", err)
+	}
+	d.mu.Lock()
+	for _, l := range seen {
+		h.Seen(l)
+	}
+	d.teller.herald = h
+	d.mu.Unlock()
+	d.teller.courier.Store(c)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = c.Run(ctx) // it has no errors but those that it logs
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (d *Daemon) seenLogins(ctx context.Context) (logins []sshlog.Login, err error) {
+	err = d.store.Logins(ctx, time.Now().Add(-loginsKept), func(l sshlog.Login) error {
+		logins = append(logins, l)
+		return nil
+	})
+	return logins, err
+}
+
+// heardLine gives the herald what a line came to. Called with d.mu held.
+func (d *Daemon) heardLine(out *guard.Outcome, l *sshlog.Line) {
+	if h := d.teller.herald; h != nil && out.Addr.IsValid() && !out.Bare {
+		h.Line(out, d.engine.Source(out.Addr), l)
+	}
+}
+
+// heardBans, heardUnbans, heardLogin, heardNotice and heardTime give the herald the rest.
+// Called with d.mu held.
+func (d *Daemon) heardBans(bans []lease.Lease, now time.Time) {
+	if h := d.teller.herald; h != nil {
+		h.Banned(bans, d.enforcing, now)
+	}
+}
+
+func (d *Daemon) heardUnbans(lifted []lease.Lease, by string) {
+	if h := d.teller.herald; h != nil {
+		h.Unbanned(lifted, by, time.Now())
+	}
+}
+
+func (d *Daemon) heardLogin(l sshlog.Login) {
+	if h := d.teller.herald; h != nil {
+		h.LoggedIn(l)
+	}
+}
+
+func (d *Daemon) heardNotice(n guard.Notice) {
+	if h := d.teller.herald; h != nil {
+		h.Notice(n, time.Now())
+	}
+}
+
+func (d *Daemon) heardTime(now time.Time) {
+	if h := d.teller.herald; h != nil {
+		h.Advance(now)
+	}
+}
+
+// tellTrial tells of the steps of a trial that people wait for.
+func (d *Daemon) tellTrial(e trial.Event) {
+	n := notify.Event{Kind: notify.Trial, Level: notify.Info}
+	switch e.Stage {
+	case trial.Armed:
+		n.State, n.Key = notify.Began, fmt.Sprintf("%d began", e.Generation)
+		n.What = fmt.Sprintf("rule set %d is on trial until %s", e.Generation, e.Until.Local().Format(time.TimeOnly))
+		n.Remedy = "confirm it by a new login; or: sekisho revert"
+	case trial.Confirmed:
+		n.State = notify.Confirmed
+		n.What = fmt.Sprintf("rule set %d was confirmed (%s)", e.Generation, cmp.Or(e.By, "nobody said by whom"))
+	case trial.Reverted:
+		n.State, n.Level = notify.Reverted, notify.Warning
+		n.What = fmt.Sprintf("rule set %d was reverted (%s): the one before holds", e.Generation, cmp.Or(e.By, "it was not confirmed in time"))
+		n.Remedy = "see what it would have changed: sekisho plan"
+	default:
+		return
+	}
+	d.teller.tell(n)
+}
+
+// tellChange tells of a foreign change of our rules that is undone.
+func (d *Daemon) tellChange(c firewall.Change, times int) {
+	d.teller.tell(notify.Event{
+		Kind: notify.Drift, Level: notify.Warning, Key: c.Process,
+		What:   fmt.Sprintf("%q (pid %d) changed our rules, %d times lately: %s; they are put back", printable.Text(c.Process), c.PID, times, c.What),
+		Remedy: "find what runs it, and have it leave the table inet sekisho alone",
+	})
+}
+
+// problemKinds are the events that problems are, by their keys' first words. What is not
+// here is notify.Degraded.
+var problemKinds = map[string]notify.Kind{
+	"fill": notify.Conntrack, "conntrack": notify.Conntrack,
+	"country": notify.Country,
+	"stuck":   notify.LeaseStuck, "unseen": notify.LeaseStuck,
+	"drift": notify.Drift,
+}
+
+// watchProblems tells of what has gone wrong, and of what is well again.
+func (d *Daemon) watchProblems(ctx context.Context) error {
+	ticks := time.NewTicker(problemsEvery)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks.C:
+			if d.teller.courier.Load() != nil {
+				d.tellProblems(d.problems())
+			}
+		}
+	}
+}
+
+// problems are those of the moment, by key.
+func (d *Daemon) problems() map[string]Problem {
+	now := map[string]Problem{}
+	if err := d.rec.Degraded(); err != nil {
+		now["unwritten"] = problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, p := range d.trouble {
+		now[key] = p
+	}
+	var s Status
+	d.conntrackStatus(&s)
+	for _, p := range s.Problems {
+		now["conntrack "+p.Remedy] = p // the text has figures that change
+	}
+	return now
+}
+
+func (d *Daemon) tellProblems(now map[string]Problem) {
+	for key, p := range now {
+		if _, told := d.teller.known[key]; told {
+			continue
+		}
+		level := notify.Warning
+		if p.Severity == Critical {
+			level = notify.Alarm
+		}
+		d.teller.tell(notify.Event{Kind: kindOf(key), Level: level, State: notify.Began, Key: key, What: p.What, Remedy: p.Remedy})
+	}
+	for key, p := range d.teller.known {
+		if _, still := now[key]; !still {
+			d.teller.tell(notify.Event{Kind: kindOf(key), Level: notify.Info, State: notify.Over, Key: key + " over", What: "it is over: " + p.What})
+		}
+	}
+	d.teller.known = now
+}
+
+func kindOf(key string) notify.Kind {
+	word, _, _ := strings.Cut(key, " ")
+	if k, ok := problemKinds[word]; ok {
+		return k
+	}
+	return notify.Degraded
+}
+
+// weeklyEvery is how often it is looked whether the weekly report is due.
+const weeklyEvery = 10 * time.Minute
+
+// tellWeekly sends the report of the week gone by, on Mondays from 08:00 on, or as soon
+// after that as we run.
+func (d *Daemon) tellWeekly(ctx context.Context) error {
+	ticks := time.NewTicker(weeklyEvery)
+	defer ticks.Stop()
+	for {
+		d.mu.Lock()
+		asked, language := d.cfg.Notify.Weekly, d.cfg.Notify.Language
+		d.mu.Unlock()
+		if asked && d.teller.courier.Load() != nil {
+			if err := d.sendWeekly(ctx, language, time.Now()); err != nil && ctx.Err() == nil {
+				d.log.Warn("the weekly report could not be made; it is tried again", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticks.C:
+		}
+	}
+}
+
+func (d *Daemon) sendWeekly(ctx context.Context, language config.Language, now time.Time) error {
+	week := weekOf(now)
+	path := filepath.Join(d.opts.StateDir, "outbox", "weekly")
+	sent, err := os.ReadFile(path)
+	if string(sent) == week {
+		return nil
+	}
+	first := errors.Is(err, fs.ErrNotExist)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if !first { // a report of the week in which it was switched on would be of nothing
+		r, err := d.Report(ctx, 7)
+		if err != nil {
+			return err
+		}
+		d.teller.tell(notify.Event{Kind: notify.Report, Level: notify.Info, What: r.Subject(config.English), Report: &notify.ReportText{
+			Subject: r.Subject(language), Text: r.Text(language), HTML: r.HTML(language),
+		}})
+	}
+	return durable.Replace(path, []byte(week), nil)
+}
+
+// weekOf names the week whose report is due at t: it begins on Monday at 08:00.
+func weekOf(t time.Time) string {
+	year, week := t.Add(-8 * time.Hour).ISOWeek()
+	return fmt.Sprintf("%d-W%02d", year, week)
+}
+
+// ChannelStatus is how a channel does that people are told by.
+type ChannelStatus = courier.Stat
+
+// channelStatus is how the channels do.
+func (d *Daemon) channelStatus() []ChannelStatus {
+	c := d.teller.courier.Load()
+	if c == nil {
+		return []ChannelStatus{}
+	}
+	return slices.Clone(c.Stats())
+}

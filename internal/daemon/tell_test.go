@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sekisho/internal/config"
+	"sekisho/internal/notify"
+)
+
+const hookKey = "0123456789abcdef"
+
+// hook is a webhook's receiver, which checks signatures.
+type hook struct {
+	*httptest.Server
+	posted chan []notify.Event
+}
+
+func newHook(t *testing.T) *hook {
+	t.Helper()
+	h := &hook{posted: make(chan []notify.Event, 100)}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		mac := hmac.New(sha256.New, []byte(hookKey))
+		fmt.Fprintf(mac, "%s.%s", r.Header.Get("X-Sekisho-Timestamp"), body)
+		if want := "sha256=" + hex.EncodeToString(mac.Sum(nil)); err != nil || r.Header.Get("X-Sekisho-Signature") != want {
+			t.Errorf("signature %q, want %q (%v)", r.Header.Get("X-Sekisho-Signature"), want, err)
+		}
+		var said struct {
+			Events []notify.Event `json:"events"`
+		}
+		if err := json.Unmarshal(body, &said); err != nil {
+			t.Errorf("%v in %s", err, body)
+		}
+		h.posted <- said.Events
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *hook) config(more string) string {
+	return fmt.Sprintf("notify: {lookup: no, private: [127.0.0.0/8], webhook: {url: %q, secret: %s%s}}\n", h.URL, hookKey, more)
+}
+
+// told waits until an event of a kind was posted.
+func (h *hook) told(t *testing.T, kind notify.Kind) notify.Event {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		select {
+		case events := <-h.posted:
+			if i := slices.IndexFunc(events, func(e notify.Event) bool { return e.Kind == kind }); i >= 0 {
+				return events[i]
+			}
+		case <-late:
+			t.Fatalf("nobody was told of %s", kind)
+		}
+	}
+}
+
+// TestPeopleAreTold: of bans with their story, of logins from elsewhere, of what is lifted.
+func TestPeopleAreTold(t *testing.T) {
+	h := newHook(t)
+	_, log, dir, done := dry(t, h.config(""))
+	write := func(format string, args ...any) {
+		if _, err := fmt.Fprintf(log, format, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("%s", failures("203.0.113.9", 5))
+	e := h.told(t, notify.Ban)
+	if b := e.Ban; b == nil || b.Prefix.String() != "203.0.113.9/32" || b.Enforced || len(b.Lines) != 5 || len(b.Users) != 1 || b.Users[0] != (notify.Tried{Name: "root", Count: 5}) {
+		t.Errorf("the ban: %+v", e.Ban)
+	}
+	stamp := func() string { return time.Now().Format(time.RFC3339Nano) }
+	write("%s host sshd[7]: Accepted publickey for hanako from 192.0.2.1 port 1 ssh2\n", stamp())
+	write("%s host sshd[8]: Accepted publickey for hanako from 198.51.100.1 port 2 ssh2\n", stamp())
+	if e := h.told(t, notify.Login); e.Login == nil || e.Login.User != "hanako" || e.Login.Addr.String() != "198.51.100.1" {
+		t.Errorf("the login: %+v", e.Login)
+	}
+	var lifted UnbanReply
+	control(t, dir, "POST", "unban", `{"prefix":"203.0.113.9/32"}`, &lifted)
+	if e := h.told(t, notify.Unban); e.Ban == nil || e.Ban.Holder == "" {
+		t.Errorf("the unban: %+v", e)
+	}
+	var status Status
+	control(t, dir, "GET", "status", "", &status)
+	if len(status.Channels) != 1 || status.Channels[0].Channel != "webhook" || status.Channels[0].Sent < 2 {
+		t.Errorf("status: %+v", status.Channels)
+	}
+	log.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestADeadChannelHoldsUpNobody: bans go on, what waits is kept, and sent when the daemon
+// runs again.
+func TestADeadChannelHoldsUpNobody(t *testing.T) {
+	h := newHook(t)
+	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done() // never answers
+	}))
+	t.Cleanup(dead.Close)
+	d, log, dir, done := dry(t, strings.Replace(h.config(""), h.URL, dead.URL, 1))
+	if _, err := io.WriteString(log, failures("203.0.113.9", 5)+failures("203.0.113.10", 5)); err != nil {
+		t.Fatal(err)
+	}
+	var bans []Ban
+	for len(bans) < 2 {
+		control(t, dir, "GET", "bans", "", &bans)
+	}
+	log.Close()
+	begun := time.Now()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("the daemon took %v to end", took)
+	}
+	in, again := io.Pipe()
+	defer again.Close()
+	second := New(Options{
+		Load: func() (*config.Config, error) {
+			return config.Parse("test", []byte("version: 1\nguard: {enforce: no}\nlog: {source: stdin}\n"+h.config("")))
+		},
+		StateDir: d.opts.StateDir, Stdin: in,
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- second.Run(ctx) }()
+	<-second.Ready()
+	h.told(t, notify.Ban)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
