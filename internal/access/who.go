@@ -110,6 +110,45 @@ func admitted(d Door, r securitygroup.Rule, now time.Time) Admitted {
 	return w
 }
 
+// Watch finds what is gravely wrong with doors' groups, going by their rules alone: what a
+// reaper may read.
+func (a *Access) Watch(ctx context.Context, doors []Door) (findings []Finding, failed []Failure) {
+	byPlace := map[securitygroup.Place][]Door{}
+	for _, d := range doors {
+		byPlace[d.Place()] = append(byPlace[d.Place()], d)
+	}
+	for place, doors := range byPlace {
+		groups := map[string]GroupPlan{}
+		of := map[string][]Door{}
+		var ids []string
+		for _, d := range doors {
+			ids, of[d.AWS.Group] = append(ids, d.AWS.Group), append(of[d.AWS.Group], d)
+		}
+		err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: ids}, func(rules []securitygroup.Rule) error {
+			for _, r := range rules {
+				g := groups[r.Group]
+				g.Place, g.Group.ID, g.Rules = place, r.Group, append(g.Rules, r)
+				groups[r.Group] = g
+			}
+			return nil
+		})
+		if err != nil {
+			failed = append(failed, failure(place, err))
+			continue
+		}
+		now, _ := a.Cloud.Now(place)
+		for id, g := range groups {
+			for _, f := range a.findings(g, of[id], now) {
+				if f.Severity == Critical || f.Severity == High {
+					findings = append(findings, f)
+				}
+			}
+		}
+	}
+	SortFindings(findings)
+	return findings, failed
+}
+
 // Close ends leases by hand: those of person (of everybody where it is "") on doors. It
 // returns those that it ended.
 func (a *Access) Close(ctx context.Context, doors []Door, person string) (ended []Admitted, err error) {

@@ -109,6 +109,23 @@ func (s *show) run(ctx context.Context, length time.Duration) (err error) {
 		return fmt.Errorf("the lab went wrong: %s", strings.Join(s.failed, "; "))
 	}
 	s.say("done: every attacker banned, strangers kept out, the administrator never locked out for longer than a trial")
+	return s.report(ctx)
+}
+
+// report shows what an administrator reads of all this afterwards.
+func (s *show) report(ctx context.Context) error {
+	s.say("what the report of the day says of it (sekisho report --days 1):")
+	program, err := s.sekisho(ctx, nil, "report", "--days", "1")
+	if err != nil {
+		return err
+	}
+	<-program.done
+	if program.err != nil {
+		return fmt.Errorf("the report: %w: %s", program.err, sanitize(program.said()))
+	}
+	if !s.g.json {
+		fmt.Fprintf(s.g.stdout, "\n%s", lines(program.said()))
+	}
 	return nil
 }
 

@@ -109,7 +109,7 @@ func localeLanguage(getenv func(string) string) config.Language {
 func reportOf(ctx context.Context, g *globals, days int) (report.Report, error) {
 	var r report.Report
 	var silent error
-	if !g.stateSet {
+	if !g.stateSet || g.socketSet { // whose state that is, its daemon knows
 		err := newClient(g).get(ctx, "report", url.Values{"days": {strconv.Itoa(days)}}, &r)
 		if !errors.Is(err, errSilent) {
 			return r, err

@@ -114,6 +114,7 @@ func (d *Daemon) beginReaping(ctx context.Context, cfg *config.Config, r reaping
 	d.log.Info("rules past their end are taken out of security groups", "every", r.every, "places", len(r.places))
 	ctx, cancel := context.WithCancel(ctx)
 	var places sync.WaitGroup
+	places.Go(func() { d.watchGroups(ctx, a) })
 	for _, place := range r.places {
 		places.Go(func() { d.reapPlace(ctx, a, place, cmp.Or(d.opts.reap.every, r.every)) })
 	}
@@ -145,6 +146,35 @@ func (d *Daemon) reapPlace(ctx context.Context, a *access.Access, place security
 		case <-ctx.Done():
 			return
 		case <-time.After(rest - rand.N(rest/10+1)): // many hosts that began at once do not stay in step
+		}
+	}
+}
+
+// groupsEvery is how often targets' groups are looked at for what is gravely wrong there.
+const groupsEvery = time.Hour
+
+// watchGroups tells people of what is gravely wrong in targets' groups, until ctx ends.
+func (d *Daemon) watchGroups(ctx context.Context, a *access.Access) {
+	told := map[string]bool{}
+	for {
+		found, failed := a.Watch(ctx, a.Doors())
+		now := map[string]bool{}
+		for _, f := range found {
+			key := f.ID + " " + f.Group + " " + f.Rule
+			if now[key] = true; !told[key] {
+				d.log.Warn("something is wrong in a security group", "finding", f.ID, "what", f.What, "remedy", f.Remedy)
+				d.tellGroup(f, key)
+			}
+		}
+		if len(failed) == 0 {
+			told = now
+		} else { // what could not be looked at is told by who reaps
+			maps.Copy(told, now)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(cmp.Or(d.opts.reap.every, groupsEvery)):
 		}
 	}
 }

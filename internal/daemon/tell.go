@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sekisho/internal/access"
 	"sekisho/internal/config"
 	"sekisho/internal/durable"
 	"sekisho/internal/firewall"
@@ -220,6 +221,15 @@ func (d *Daemon) tellChange(c firewall.Change, times int) {
 		What:   fmt.Sprintf("%q (pid %d) changed our rules, %d times lately: %s; they are put back", printable.Text(c.Process), c.PID, times, c.What),
 		Remedy: "find what runs it, and have it leave the table inet sekisho alone",
 	})
+}
+
+// tellGroup tells of what is wrong in a security group.
+func (d *Daemon) tellGroup(f access.Finding, key string) {
+	level := notify.Warning
+	if f.Severity == access.Critical {
+		level = notify.Alarm
+	}
+	d.teller.tell(notify.Event{Kind: notify.GroupFinding, Level: level, Key: key, What: f.What + ": " + f.Why, Remedy: f.Remedy})
 }
 
 // problemKinds are the events that problems are, by their keys' first words. What is not
