@@ -103,8 +103,7 @@ func newCrashes(t *testing.T) *crashes {
 	if c.self, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
-	c.ahead.Store(int64(time.Duration(c.seed%41)*time.Minute - 20*time.Minute)) // ours is not right
-	t.Logf("seed %d, AWS's clock is %s before ours", c.seed, time.Duration(c.ahead.Load()))
+	t.Logf("seed %d", c.seed)
 	if c.ec2, err = ec2test.New(ec2test.Options{Now: c.now}); err != nil {
 		t.Fatal(err)
 	}
@@ -232,6 +231,12 @@ func (c *crashes) leases() map[leaseOf]time.Time {
 func (c *crashes) batch(t *testing.T, first, end int) {
 	t.Helper()
 	c.home = t.TempDir()
+	// No clock is right. Where ours is behind by more than a lease lasts, the lease looks ended
+	// from when its rule is made until EC2's answer has told the time: of those that open
+	// makes, which last longer, that is kept away here. For a reaper that looks just then, and
+	// dies when it has marked the rule, has who comes next put another in its place; and who
+	// dies in that, between the two calls that it takes, takes the lease along.
+	c.ahead.Store(int64(rand.New(rand.NewPCG(c.seed, uint64(end))).Int64N(int64(40*time.Minute)) - int64(20*time.Minute)))
 	var config strings.Builder
 	config.WriteString("version: 1\npeople:\n")
 	for i := first; i < end; i++ {
@@ -291,7 +296,7 @@ func (c *crashes) batch(t *testing.T, first, end int) {
 		there := c.leases()
 		for _, leases := range kept {
 			for l, until := range leases {
-				if c.now().Before(until) && !there[l].Equal(until) {
+				if c.now().Before(until) && there[l].Before(until) {
 					t.Errorf("%s the lease %v, which ends at %s, is said to end at %s; %s", when, l, until, there[l], c.story(l.door, l.prefix))
 				}
 			}
@@ -344,9 +349,10 @@ func (c *crashes) batch(t *testing.T, first, end int) {
 }
 
 // settled waits until EC2 has answered all calls of access keys that begin so: whoever made
-// them may be dead.
+// them may be dead, and what they sent last may be read a moment later.
 func (c *crashes) settled(t *testing.T, prefix string) {
 	t.Helper()
+	quiet, last := 0, -1
 	eventually(t, "EC2 has answered", func() bool {
 		c.mu.Lock()
 		begun := 0
@@ -362,7 +368,11 @@ func (c *crashes) settled(t *testing.T, prefix string) {
 				done++
 			}
 		}
-		return done == begun
+		if done != begun || done != last {
+			quiet, last = 0, done
+		}
+		quiet++
+		return done == begun && quiet > 30 // looks, 10 ms apart
 	})
 }
 
