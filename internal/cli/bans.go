@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"time"
@@ -56,8 +57,10 @@ func banCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if own := ownSession(cmd.Context()).addr(); !force && own.IsValid() && p.Contains(own) {
-				return withHint(fmt.Errorf("you are logged in from %s yourself", own), "if you can come in another way, use --force")
+			if !force {
+				if err := notOneself(cmd.Context(), p, "if you can come in another way, use --force"); err != nil {
+					return err
+				}
 			}
 			q := daemon.BanRequest{Prefix: p, Reason: reason, Force: force}
 			switch duration {
@@ -131,6 +134,14 @@ func unbanCommand(g *globals) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "lift every ban")
 	return cmd
+}
+
+// notOneself refuses to ban whoever asks for it.
+func notOneself(ctx context.Context, p netip.Prefix, hint string) error {
+	if own := ownSession(ctx).addr(); own.IsValid() && p.Contains(own) {
+		return withHint(fmt.Errorf("you are logged in from %s yourself", own), hint)
+	}
+	return nil
 }
 
 // parsePrefix reads an address or a prefix given on the command line.

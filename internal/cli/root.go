@@ -135,6 +135,7 @@ func newRoot(g *globals) *cobra.Command {
 		guardianCommand(g),
 		runCommand(g),
 		statusCommand(g),
+		topCommand(g),
 		reportCommand(g),
 		bansCommand(g),
 		banCommand(g),

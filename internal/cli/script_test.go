@@ -13,9 +13,11 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sekisho":   func() { os.Exit(Main(os.Args[1:])) },
-		"peers":     printPeers,
-		"connected": func() { os.Exit(connected(os.Args[1], os.Args[2], os.Args[3:])) },
+		"sekisho":     func() { os.Exit(Main(os.Args[1:])) },
+		"peers":       printPeers,
+		"head-of":     func() { os.Exit(headOf(os.Args[1], os.Args[2:])) },
+		"on-terminal": func() { os.Exit(onTerminal(os.Args[1], os.Args[2:])) },
+		"connected":   func() { os.Exit(connected(os.Args[1], os.Args[2], os.Args[3:])) },
 	})
 }
 
