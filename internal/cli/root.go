@@ -37,6 +37,7 @@ type globals struct {
 	configSet  bool // --config was given: the file must be there
 	stateDir   string
 	stateSet   bool // --state-dir was given
+	socketSet  bool // --socket was given
 	socket     string
 	json       bool
 	stdin      io.Reader
@@ -113,6 +114,7 @@ func newRoot(g *globals) *cobra.Command {
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
 			g.configSet = cmd.Flags().Changed("config")
 			g.stateSet = cmd.Flags().Changed("state-dir")
+			g.socketSet = cmd.Flags().Changed("socket")
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -135,8 +137,8 @@ func newRoot(g *globals) *cobra.Command {
 		guardianCommand(g),
 		runCommand(g),
 		statusCommand(g),
-		topCommand(g),
 		reportCommand(g),
+		topCommand(g),
 		bansCommand(g),
 		banCommand(g),
 		unbanCommand(g),
@@ -153,6 +155,7 @@ func newRoot(g *globals) *cobra.Command {
 		reapCommand(g),
 		adoptCommand(g),
 		awsCommand(g),
+		notifyCommand(g),
 		reloadCommand(g),
 		explainCommand(g),
 		labCommand(g),
