@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"sekisho":     func() { os.Exit(Main(os.Args[1:])) },
 		"peers":       printPeers,
+		"exit-code":   func() { os.Exit(exitCodeOf(os.Args[1:])) },
 		"head-of":     func() { os.Exit(headOf(os.Args[1], os.Args[2:])) },
 		"on-terminal": func() { os.Exit(onTerminal(os.Args[1], os.Args[2:])) },
 		"connected":   func() { os.Exit(connected(os.Args[1], os.Args[2], os.Args[3:])) },
@@ -42,6 +44,19 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// exitCodeOf is a program that runs another and prints its exit code.
+func exitCodeOf(argv []string) int {
+	err := exec.CommandContext(context.Background(), argv[0], argv[1:]...).Run()
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		panic(err)
+	}
+	fmt.Println(code)
+	return 0
 }
 
 // connected is a program that runs another while a connection from local to its
