@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml" //nolint:depguard // a template of CloudFormation is no configuration of ours
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
 	"sekisho/internal/access"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -265,9 +266,7 @@ func (d *Daemon) problems() map[string]Problem {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for key, p := range d.trouble {
-		now[key] = p
-	}
+	maps.Copy(now, d.trouble)
 	var s Status
 	d.conntrackStatus(&s)
 	for _, p := range s.Problems {

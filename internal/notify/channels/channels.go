@@ -3,6 +3,7 @@ package channels
 
 import (
 	"errors"
+	"slices"
 
 	"sekisho/internal/config"
 	"sekisho/internal/notify"
@@ -37,7 +38,7 @@ func Of(cfg config.Notify, host string) ([]courier.Channel, error) {
 	if c := cfg.Mail; c != nil {
 		limits := c.Limits
 		if cfg.Weekly {
-			limits.Events = append(limits.Events[:len(limits.Events):len(limits.Events)], string(notify.Report))
+			limits.Events = append(slices.Clip(limits.Events), string(notify.Report))
 		}
 		s, err := mail.New(*c, host)
 		add("mail", limits, s, err)
