@@ -252,9 +252,27 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 			return nil
 		case <-ticks.C:
 			if d.teller.courier.Load() != nil {
+				d.watchChannels(time.Now())
 				d.tellProblems(d.problems())
 			}
 		}
+	}
+}
+
+// deadAfter is how long a channel may fail until that is a problem: a mail server may be
+// started anew.
+const deadAfter = 10 * time.Minute
+
+// watchChannels makes a problem of a channel by which nobody is reached.
+func (d *Daemon) watchChannels(now time.Time) {
+	for _, c := range d.channelStatus() {
+		key := "notify " + c.Channel
+		if c.Error == "" || now.Sub(c.Since) < deadAfter {
+			d.solved(key)
+			continue
+		}
+		d.problem(key, fmt.Sprintf("nobody is told by %s since %s (%d events wait): %s", c.Channel, c.Since.Local().Format("2006-01-02 15:04"), c.Waiting, c.Error),
+			"sekisho notify test "+c.Channel)
 	}
 }
 
