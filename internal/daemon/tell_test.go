@@ -147,3 +147,40 @@ func TestADeadChannelHoldsUpNobody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTenThousandBansAreFewMessages: a flood loses no ban, and sends no more messages than
+// were asked for: those that were sent and those that wait tell or count all of them.
+func TestTenThousandBansAreFewMessages(t *testing.T) {
+	const bans, perHour = 10_000, 3
+	h := newHook(t)
+	d, log, _, done := dry(t, h.config(fmt.Sprintf(", events: [ban], per_hour: %d", perHour)))
+	for n := range bans {
+		if _, err := io.WriteString(log, failures(fmt.Sprintf("10.%d.%d.1", n>>8, n&0xff), 5)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log.Close() // the daemon ends when it has read it all
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := d.stats().Bans; got != bans {
+		t.Errorf("%d bans, want %d", got, bans)
+	}
+	s := d.channelStatus()[0]
+	told := 0
+	for posts := 0; ; posts++ {
+		select {
+		case events := <-h.posted:
+			told += len(events)
+			continue
+		default:
+		}
+		if posts > perHour || int64(posts) < s.Sent {
+			t.Errorf("%d messages, %d by its own account, at most %d in an hour", posts, s.Sent, perHour)
+		}
+		break
+	}
+	if s.Dropped+int64(s.Waiting+told) < bans {
+		t.Errorf("%d told, %d wait, %d counted: less than %d", told, s.Waiting, s.Dropped, bans)
+	}
+}
