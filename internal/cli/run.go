@@ -12,6 +12,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
+	"sekisho/internal/journal"
 )
 
 func runCommand(g *globals) *cobra.Command {
@@ -23,9 +24,9 @@ func runCommand(g *globals) *cobra.Command {
 			"SIGHUP or `sekisho reload` reads the configuration again.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := newLogWriter(g.stderr)
-			defer out.close()
-			d := daemon.New(g.daemonOptions(logger(out, verbose, jsonLog)))
+			log, closeLog := g.serviceLog(verbose, jsonLog)
+			defer closeLog()
+			d := daemon.New(g.daemonOptions(log))
 			hangups := make(chan os.Signal, 1)
 			signal.Notify(hangups, syscall.SIGHUP)
 			defer signal.Stop(hangups)
@@ -64,6 +65,25 @@ func (g *globals) load() (*config.Config, error) {
 		return nil, &exitError{exitUsage, err}
 	}
 	return cfg, nil
+}
+
+// serviceLog is where the daemon logs: the journal, with fields, where stderr leads
+// there and no JSON was asked for; else stderr. What it returns writes what waits.
+func (g *globals) serviceLog(debug, jsonLog bool) (log *slog.Logger, end func()) {
+	out := newLogWriter(g.stderr)
+	log = logger(out, debug, jsonLog)
+	if f, ok := g.stderr.(*os.File); ok && !jsonLog && journal.IsStream(os.Getenv("JOURNAL_STREAM"), f) {
+		level := slog.LevelInfo
+		if debug {
+			level = slog.LevelDebug
+		}
+		h, err := journal.Open(journal.Options{Identifier: "sekisho", Level: level, Fallback: log.Handler()})
+		if err == nil {
+			return slog.New(h), func() { h.Close(); out.close() }
+		}
+		log.Warn("the journal takes no entries with fields; logging text", "error", err)
+	}
+	return log, out.close
 }
 
 // logger writes to out; under systemd without the time, which the
