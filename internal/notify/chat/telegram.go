@@ -68,6 +68,7 @@ func adviseTelegram(step *notify.Step, r outbound.Refusal) {
 	case r.Status == http.StatusTooManyRequests && said.Parameters.RetryAfter > 0 && r.After == 0:
 		if refusal, ok := errors.AsType[*outbound.Refusal](step.Err); ok {
 			refusal.After = min(time.Duration(said.Parameters.RetryAfter)*time.Second, 24*time.Hour)
+			step.After = refusal.After
 		}
 	case said.Parameters.MigrateTo != 0:
 		b, _ := json.Marshal(said.Parameters.MigrateTo)

@@ -28,11 +28,16 @@ func (b *box) run(ctx context.Context) {
 		case <-ctx.Done():
 			b.save()
 			return
-		case <-save.C:
-			b.save()
+		case now := <-save.C:
+			if !now.Before(b.rested) {
+				b.save()
+			}
 			continue
 		case <-b.wake:
 		case <-timer.C:
+		}
+		if ctx.Err() != nil {
+			continue // with several ready, select takes any
 		}
 		now := time.Now()
 		if at, ok := b.due(now); !ok {
@@ -55,15 +60,17 @@ func (b *box) due(now time.Time) (at time.Time, ok bool) {
 	}
 	first := b.queue[0].Since
 	at = first.Add(gather)
+	limit := b.PerHour
 	if !slices.ContainsFunc(b.queue, func(w waiting) bool { return w.Event.Level == notify.Alarm || w.Event.Kind == notify.Test }) {
+		limit -= limit / forAlarms
 		at = later(at, digestAt(b.Digest, first))
 		if len(b.Quiet) > 0 && b.Quiet.Allow(later(at, now)) {
 			at = later(at, b.Quiet.End(later(at, now)))
 		}
 	}
 	b.sent = slices.DeleteFunc(b.sent, func(t time.Time) bool { return now.Sub(t) >= time.Hour })
-	if len(b.sent) >= b.PerHour {
-		at = later(at, b.sent[len(b.sent)-b.PerHour].Add(time.Hour))
+	if len(b.sent) >= limit {
+		at = later(at, b.sent[len(b.sent)-limit].Add(time.Hour))
 	}
 	return later(at, b.next), true
 }
@@ -93,6 +100,7 @@ func digestAt(d config.Digest, t time.Time) time.Time {
 // send sends what waits as one message.
 func (b *box) send(ctx context.Context) {
 	events, more, id, since := b.take()
+	b.save() // if we die while it is sent, it is sent again as the same message
 	b.own(ctx, events)
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
@@ -112,11 +120,15 @@ func (b *box) send(ctx context.Context) {
 		b.sent = append(b.sent, now)
 	case is && step.Final, now.Sub(since) > giveUp:
 		b.failed(err, now)
+		b.sent = append(b.sent, now) // others of its recipients may have it, and who refuses it is not asked all the time
 		b.stat.Dropped += int64(b.batch)
 		b.o.Logger.Error("a message is given up", "channel", b.Name, "events", b.batch, "error", printable.Text(err.Error()))
 	default:
 		b.failed(err, now)
 		wait := min(firstRetry<<min(b.tries, 10), lastRetry)
+		if is {
+			wait = max(wait, step.After)
+		}
 		b.tries++
 		b.next = now.Add(wait)
 		if b.tries == 1 {
@@ -143,7 +155,7 @@ func (b *box) take() (events []notify.Event, more int, id string, since time.Tim
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.id == "" {
-		b.id, b.batch = rand.Text(), b.together()
+		b.id, b.batch, b.unsaved = rand.Text(), b.together(), true
 	}
 	for _, w := range b.queue[:b.batch] {
 		events = append(events, w.Event)
@@ -208,31 +220,42 @@ type saved struct {
 	Sent  []time.Time `json:"sent,omitempty"`
 }
 
-// save keeps what waits, where that has changed.
+// save keeps what waits, where that has changed. Whoever tells us something does not wait
+// for the disk.
 func (b *box) save() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.path == "" || !b.unsaved {
+	if b.path == "" {
 		return
 	}
-	raw, err := json.Marshal(saved{b.queue, b.lost, b.id, b.batch, b.sent})
+	b.mu.Lock()
+	unsaved := b.unsaved
+	b.unsaved = false
+	s := saved{slices.Clone(b.queue), b.lost, b.id, b.batch, slices.Clone(b.sent)}
+	b.mu.Unlock()
+	if !unsaved {
+		return
+	}
+	begun := time.Now()
+	raw, err := json.Marshal(s)
 	if err == nil {
 		err = durable.Replace(b.path, raw, nil)
 	}
+	b.rested = time.Now().Add(saveRest * time.Since(begun))
 	if err != nil {
-		if b.stat.Error == "" {
+		b.mu.Lock()
+		b.unsaved = true
+		b.mu.Unlock()
+		if !b.unkept {
 			b.o.Logger.Warn("what waits to be told is not kept", "channel", b.Name, "error", err)
 		}
-		return
 	}
-	b.unsaved = false
+	b.unkept = err != nil
 }
 
 // maxKept bounds the file: what a full box comes to, and more.
 const maxKept = 32 << 20
 
-// load takes in what was kept.
-func (b *box) load() error {
+// load takes in what was kept, before what was told since.
+func (b *box) load(now time.Time) error {
 	if b.path == "" {
 		return nil
 	}
@@ -254,7 +277,23 @@ func (b *box) load() error {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return err
 	}
-	b.queue, b.lost, b.sent = s.Queue[:min(len(s.Queue), maxWaiting)], max(0, s.Lost), s.Sent
+	// A clock that was wrong holds up nothing.
+	for i := range s.Queue {
+		if w := &s.Queue[i]; w.Since.After(now) {
+			w.Since = now
+		}
+	}
+	s.Sent = slices.DeleteFunc(s.Sent, func(t time.Time) bool { return t.After(now) })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(s.Queue, b.queue...)
+	if over := len(b.queue) - maxWaiting; over > 0 {
+		b.queue = b.queue[:maxWaiting]
+		b.lost += over
+		b.stat.Dropped += int64(over)
+	}
+	b.lost += max(0, s.Lost)
+	b.sent = s.Sent
 	if s.ID != "" && 0 < s.Batch && s.Batch <= len(b.queue) {
 		b.id, b.batch = s.ID, s.Batch
 	}

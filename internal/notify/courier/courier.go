@@ -58,7 +58,8 @@ type Courier struct {
 	boxes []*box
 }
 
-// New makes a Courier, which holds what waited when the last one ended.
+// New makes a Courier. It can be told at once; what waited when the last one ended is
+// taken in by Run.
 func New(o Options) *Courier {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -69,11 +70,7 @@ func New(o Options) *Courier {
 		if o.Dir != "" {
 			path = filepath.Join(o.Dir, ch.Name+".json")
 		}
-		b := &box{Channel: ch, o: &c.o, path: path, wake: make(chan struct{}, 1), told: map[told]time.Time{}}
-		if err := b.load(); err != nil {
-			o.Logger.Warn("what waited to be told is lost", "channel", ch.Name, "error", err)
-		}
-		c.boxes = append(c.boxes, b)
+		c.boxes = append(c.boxes, &box{Channel: ch, o: &c.o, path: path, wake: make(chan struct{}, 1), told: map[told]time.Time{}})
 	}
 	return c
 }
@@ -96,7 +93,8 @@ func (c *Courier) Stats() []Stat {
 	return stats
 }
 
-// Run takes events to their channels until ctx ends, and then keeps what waits.
+// Run takes events to their channels until ctx ends, and then keeps what waits. No other
+// Courier of the same folder may run meanwhile.
 func (c *Courier) Run(ctx context.Context) error {
 	if c.o.Dir != "" {
 		if err := os.MkdirAll(c.o.Dir, 0o700); err != nil {
@@ -106,11 +104,21 @@ func (c *Courier) Run(ctx context.Context) error {
 	var group errgroup.Group
 	for _, b := range c.boxes {
 		group.Go(func() error {
+			if err := b.load(time.Now()); err != nil {
+				c.o.Logger.Warn("what waited to be told is lost", "channel", b.Name, "error", err)
+			}
 			b.run(ctx)
 			return nil
 		})
 	}
 	return group.Wait()
+}
+
+// Keep keeps what was told since Run ended, for the next Courier.
+func (c *Courier) Keep() {
+	for _, b := range c.boxes {
+		b.save()
+	}
 }
 
 // Bounds of a box.
@@ -128,13 +136,16 @@ const (
 	lastRetry  = time.Hour
 	giveUp     = 72 * time.Hour
 	saveEvery  = time.Second
+	saveRest   = 20 // times as long as saving took nothing is saved again
+	forAlarms  = 5  // one message in so many of an hour is for alarms alone
 	digestHour = 8
 )
 
-// told is what a channel was told of lately.
+// told is what a channel was told of lately. A ban is another one when it begins anew.
 type told struct {
 	kind notify.Kind
 	key  string
+	from int64
 }
 
 // waiting is an event in a box.
@@ -161,6 +172,9 @@ type box struct {
 	next    time.Time // not before
 	stat    Stat
 	unsaved bool
+
+	unkept bool      // the last time that it was saved it was not; of save alone
+	rested time.Time // when it may be saved again; of save alone
 }
 
 // put takes an event in.
@@ -168,7 +182,10 @@ func (b *box) put(e notify.Event, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e.Key != "" && e.Kind != notify.Test {
-		k := told{e.Kind, e.Key}
+		k := told{kind: e.Kind, key: e.Key}
+		if e.Ban != nil {
+			k.from = e.Ban.From.UnixNano()
+		}
 		if at, ok := b.told[k]; ok && now.Sub(at) < sameAgain {
 			return
 		}

@@ -2,9 +2,11 @@ package courier
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -307,4 +309,146 @@ func BenchmarkTell(b *testing.B) {
 		e.Key = fmt.Sprint(n % 5000)
 		c.Tell(e)
 	}
+}
+
+// hanging never answers, and says what it was sent.
+type hanging struct{ ids chan string }
+
+func (h hanging) Send(ctx context.Context, m notify.Message) error {
+	h.ids <- m.ID
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// start runs a courier with one channel until the returned function is called.
+func start(t *testing.T, o Options, sender notify.Sender) (*Courier, func()) {
+	t.Helper()
+	o.Channels = []Channel{{Name: "mail", Sender: sender, Events: []notify.Kind{notify.Ban, notify.Degraded}, PerHour: 100}}
+	o.Write = write
+	c := New(o)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- c.Run(ctx) }()
+	return c, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOneCourierAfterAnother: a reload takes a new one, which is told before the old one has
+// ended. Nothing is lost between the two, nor what is told after the last one's end; and what
+// was on its way is sent again as the message that it was.
+func TestOneCourierAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Dir: filepath.Join(t.TempDir(), "outbox"), Write: write}
+		first := hanging{make(chan string, 1)}
+		c, stop := start(t, o, first)
+		c.Tell(ban(1))
+		id := <-first.ids
+		o.Channels = []Channel{{Name: "mail", Events: []notify.Kind{notify.Ban}, PerHour: 100}}
+		between := New(o)
+		between.Tell(ban(2))
+		stop()
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := between.Run(ended); err != nil {
+			t.Error(err)
+		}
+		between.Tell(ban(3))
+		between.Keep()
+		box := &letterbox{}
+		_, stop = start(t, o, box)
+		wait(time.Minute)
+		stop()
+		messages, _ := box.got()
+		if len(messages) != 2 || messages[0].ID != id || len(messages[0].Events) != 1 || len(messages[1].Events) != 2 {
+			t.Errorf("messages: %+v, want the one of id %s, and one of two events", messages, id)
+		}
+	})
+}
+
+// TestARefusalIsNotAskedForAgainAndAgain: what is given up counts as sent: some of its
+// recipients may have it.
+func TestARefusalIsNotAskedForAgainAndAgain(t *testing.T) {
+	run(t, Channel{PerHour: 3}, Options{}, func(c *Courier, box *letterbox) {
+		box.answers(func() error { return &notify.Step{Name: "recipient", Err: errors.New("no such user"), Final: true} })
+		for n := range 100 {
+			c.Tell(ban(n))
+			wait(10 * time.Second)
+		}
+		if s := c.Stats()[0]; s.Failed != 3 || s.Dropped+int64(s.Waiting) != 100 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
+func TestTheServerSaysWhen(t *testing.T) {
+	run(t, Channel{}, Options{}, func(c *Courier, box *letterbox) {
+		box.answers(func() error { return &notify.Step{Name: "answer", Err: errors.New("slower"), After: 3 * time.Hour} })
+		c.Tell(ban(1))
+		wait(2*time.Hour + 59*time.Minute)
+		if s := c.Stats()[0]; s.Failed != 1 {
+			t.Errorf("asked %d times", s.Failed)
+		}
+		box.answers(nil)
+		wait(2 * time.Minute)
+		if box.told() != 1 {
+			t.Error("it was not sent when the server wanted it")
+		}
+	})
+}
+
+// TestAFloodLeavesRoomForAnAlarm: who floods us with bans does not hide a login.
+func TestAFloodLeavesRoomForAnAlarm(t *testing.T) {
+	run(t, Channel{PerHour: 10}, Options{}, func(c *Courier, box *letterbox) {
+		for n := range 100 {
+			c.Tell(ban(n))
+			wait(3 * time.Second)
+		}
+		if messages, _ := box.got(); len(messages) != 8 {
+			t.Errorf("%d messages, want 8", len(messages))
+		}
+		c.Tell(alarm("a login"))
+		wait(gather)
+		if messages, _ := box.got(); len(messages) != 9 {
+			t.Errorf("%d messages, want 9", len(messages))
+		}
+	})
+}
+
+// TestABanThatBeginsAnewIsTold: a program that follows bans must not believe that one is over.
+func TestABanThatBeginsAnewIsTold(t *testing.T) {
+	run(t, Channel{}, Options{}, func(c *Courier, box *letterbox) {
+		for range 2 {
+			e := ban(1)
+			e.Ban.From = time.Now()
+			c.Tell(e)
+			c.Tell(e)
+			wait(time.Minute)
+		}
+		if box.told() != 2 {
+			t.Errorf("told of %d events, want 2", box.told())
+		}
+	})
+}
+
+// TestAClockThatWasWrong: what was kept by a clock of the future holds up nothing.
+func TestAClockThatWasWrong(t *testing.T) {
+	dir := t.TempDir()
+	future := time.Date(2400, 1, 1, 0, 0, 0, 0, time.UTC)
+	raw, err := json.Marshal(saved{Queue: []waiting{{ban(1), future}}, Sent: []time.Time{future}})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "mail.json"), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, Channel{PerHour: 1}, Options{Dir: dir}, func(c *Courier, box *letterbox) {
+		wait(time.Minute)
+		if box.told() != 1 {
+			t.Errorf("told of %d events, want 1", box.told())
+		}
+	})
 }

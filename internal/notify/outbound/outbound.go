@@ -150,6 +150,7 @@ func (c *Client) Post(ctx context.Context, r Request) error {
 	}
 	step := &notify.Step{Name: "answer", Said: plain.Said(string(body), secrets...), Err: refusal}
 	step.Hint, step.Final = judge(answer, secrets)
+	step.After = refusal.After
 	return step
 }
 
