@@ -150,6 +150,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	install -m 0644 README.md README.ja.md LICENSE NOTICE $(DESTDIR)$(SHARE)/doc/sekisho
 	install -m 0644 contrib/sekisho.yaml $(DESTDIR)$(SHARE)/doc/sekisho/sekisho.yaml
 	install -D -m 0644 -t $(DESTDIR)$(SHARE)/doc/sekisho/docs docs/*.md
+	install -D -m 0644 contrib/grafana/sekisho.json $(DESTDIR)$(SHARE)/sekisho/grafana/sekisho.json
 	install -d -m 0755 $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions $(DESTDIR)$(SHARE)/fish/vendor_completions.d
 	bin/sekisho completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho
 	bin/sekisho completion zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho
@@ -163,7 +164,7 @@ install: ## install the binary, its unit, an example configuration and completio
 uninstall: ## take away what install put there, but for the configuration and the state
 	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(UNITDIR)/sekisho-reap.service $(DESTDIR)$(UNITDIR)/sekisho-reap.timer $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
 		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
-	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho
+	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho $(DESTDIR)$(SHARE)/sekisho
 
 clean: ## remove bin
 	rm -rf bin

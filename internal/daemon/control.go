@@ -525,7 +525,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 
 // byGravity orders problems by their keys, gravest first.
 func byGravity(a, b string) int {
-	order := []string{"firewall", "snapshot", "stuck", "unseen", "others", "sources", "source", "drift", "unsaved", "state", "reload", "fill", "country", "forgeable", "metrics", "cut"}
+	order := []string{"firewall", "snapshot", "stuck", "unseen", "others", "sources", "source", "drift", "unsaved", "state", "reload", "fill", "country", "forgeable", "notify", "metrics", "cut"}
 	rank := func(key string) int {
 		word, _, _ := strings.Cut(key, " ")
 		return slices.Index(order, word)

@@ -30,12 +30,16 @@ type meters struct {
 
 	reapRevoked, reapFailures *metrics.Counter
 
-	inKernel *metrics.Histogram // read → in the kernel
-	written  *metrics.Histogram // line's own time → in the kernel; as precise as the log's times
-	reading  sync.Map           // source → *sourceMeters
+	inKernel *metrics.PrometheusHistogram // read → in the kernel
+	written  *metrics.PrometheusHistogram // line's own time → in the kernel; as precise as the log's times
+	reading  sync.Map                     // source → *sourceMeters
 }
 
 type sourceMeters struct{ read, sshd, dropped *metrics.Counter }
+
+// latencies are the bounds of a ban's way, in seconds: from a tenth of what it takes on
+// an idle machine to what nobody should wait for.
+var latencies = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60}
 
 func newMeters() *meters {
 	set := metrics.NewSet()
@@ -47,8 +51,8 @@ func newMeters() *meters {
 		reapRevoked:  set.NewCounter("sekisho_reap_revoked_total"),
 		reapFailures: set.NewCounter("sekisho_reap_failures_total"),
 
-		inKernel: set.NewHistogram("sekisho_ban_seconds"),
-		written:  set.NewHistogram("sekisho_ban_after_line_seconds"),
+		inKernel: set.NewPrometheusHistogramExt("sekisho_ban_seconds", latencies),
+		written:  set.NewPrometheusHistogramExt("sekisho_ban_after_line_seconds", latencies),
 	}
 }
 

@@ -260,7 +260,12 @@ func TestMetricsDocument(t *testing.T) {
 	c := newCloud(t, fmt.Sprintf("metrics: {listen: 127.0.0.1:%d}", port))
 	c.start(t)
 	there := map[string]bool{}
-	for line := range strings.Lines(scrape(t, port)) {
+	figures := ""
+	eventually(t, "the first look", func() bool {
+		figures = scrape(t, port)
+		return strings.Contains(figures, "sekisho_reap_last_look_seconds")
+	})
+	for line := range strings.Lines(figures) {
 		if n := name.FindString(line); n != "" && strings.HasPrefix(line, n) {
 			there[strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(n, "_bucket"), "_sum"), "_count")] = true
 		}

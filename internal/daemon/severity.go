@@ -33,6 +33,7 @@ var severities = map[string]Severity{
 	"fill":      Warning,
 	"forgeable": Warning,
 	"metrics":   Warning,
+	"notify":    Warning,
 	"reload":    Warning,
 	"state":     Warning,
 	"unapplied": Warning,
