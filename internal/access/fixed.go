@@ -268,6 +268,9 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 		opens := slices.ContainsFunc(doors, func(d Door) bool { return r.Opens(d.Port) })
 		ours, is := r.Ours()
 		switch {
+		case opens && r.Source.Prefix.IsValid() && r.Source.Prefix.Bits() == 0: // ours too: somebody may have widened it
+			add("group_open_to_all", Critical, "everybody on the internet gets to SSH there, whatever else is set", "take the rule away: `"+revoking(g.Place, g.Group.ID, r.ID)+"`; whoever needs it gets in by a fixed address or on request",
+				"%s: everybody%s", who, owner(r))
 		case is && ours.Altered(r):
 			add("group_rule_altered", High, "a rule of ours lets in somebody else than whom it was made for", "`sekisho reap` takes it away", "%s, but it was made for %s", who, ours.Source)
 		case is:
@@ -275,9 +278,6 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 				add(id, s, why, remedy, who+": "+format, args...)
 			})
 		case !opens:
-		case r.Source.Prefix.IsValid() && r.Source.Prefix.Bits() == 0:
-			add("group_open_to_all", Critical, "everybody on the internet gets to SSH there, whatever else is set", "take the rule away: `"+revoking(g.Place, g.Group.ID, r.ID)+"`; whoever needs it gets in by a fixed address or on request",
-				"%s: everybody%s", who, owner(r))
 		case adoptable[r.ID]:
 			add("group_rule_foreign", Info, "it is wanted, but nobody takes it away when the address changes", "`sekisho adopt "+r.ID+"` makes it ours", "%s, which is a fixed address, but the rule is not ours%s", who, owner(r))
 		case r.Source.Prefix.IsValid() && !r.Source.Prefix.IsSingleIP():
@@ -306,7 +306,7 @@ func (a *Access) leaseFindings(ours securitygroup.Ours, doors []Door, now time.T
 	}
 	for _, l := range ours.Live(now) {
 		if l.Until.Sub(now) > longest+StuckAfter {
-			add("group_lease_long", High, "somebody wrote an end into its tags that no target allows", "take the lease's tag away, or `sekisho close --person "+l.Person+"`", "the lease of %s ends only at %s", l.Person, l.Until.UTC().Format("2006-01-02 15:04:05Z"))
+			add("group_lease_long", High, "somebody wrote an end into its tags that no target allows", "take the lease's tag off the rule, or `sekisho close TARGET --everybody`", "the lease of %s ends only at %s", l.Person, l.Until.UTC().Format("2006-01-02 15:04:05Z"))
 		}
 	}
 }
