@@ -61,6 +61,9 @@ func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, p
 			ready()
 			return a.correct(ctx, door, Opened{Rule: made, Lease: l, Made: true, Others: owed.leases, Fixed: owed.fixed}, length)
 		}
+		if securitygroup.IsQuota(err) {
+			return Opened{}, a.full(ctx, door.Place(), door.AWS.Group, err)
+		}
 		if !securitygroup.IsDuplicate(err) {
 			return Opened{}, err
 		}

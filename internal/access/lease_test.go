@@ -2,11 +2,13 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,6 +98,22 @@ func TestAForeignRuleStays(t *testing.T) {
 	w.reap(t)
 	if r := w.rules(); len(r) != 1 || len(r[0].Tags) != 0 || r[0].Description != "by hand" {
 		t.Errorf("the foreign rule is now %+v", r)
+	}
+}
+
+// TestOpenTellsWhatFillsAGroup: whoever is refused for want of room learns whether a
+// reaper would make some.
+func TestOpenTellsWhatFillsAGroup(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	w.open(t, "alice", alices, time.Minute)
+	for i := range Quota - 1 {
+		w.server.AddRule(w.here, ec2test.Rule{Group: w.group, Protocol: "tcp", From: 443, To: 443, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 32)})
+	}
+	w.server.SetClock(func() time.Time { return time.Now().Add(time.Hour) })
+	_, err := w.Open(t.Context(), w.door(t), bobs, "bob", "bob", time.Minute, nil)
+	hint, is := errors.AsType[*Error](err)
+	if !is || !securitygroup.IsQuota(err) || !strings.Contains(err.Error(), "1 leases that have ended, 59 not ours") || !strings.Contains(hint.Hint, "sekisho reap") {
+		t.Errorf("got %v, want what fills the group and that a reaper makes room", err)
 	}
 }
 
