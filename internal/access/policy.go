@@ -144,25 +144,27 @@ func (a *Access) Callers() Policy {
 	return p
 }
 
-// Gives is the statement, on one line, that allows an action in an account; "" where we
-// never need it.
-func (a *Access) Gives(account, action string) string {
+// Gives are the statements that allow a role an action in an account, a line each: an
+// action may need several, of several resources. "" where the role does not need it.
+func (a *Access) Gives(account string, role Role, action string) string {
 	if action == "AssumeRole" {
-		for _, s := range a.Callers().Statement {
-			return s.line()
-		}
-		return ""
+		return given(a.Callers(), "sts:"+action)
 	}
-	p, err := a.Policy(account, RoleAdmin)
+	p, err := a.Policy(account, role)
 	if err != nil {
 		return ""
 	}
+	return given(p, "ec2:"+action)
+}
+
+func given(p Policy, action string) string {
+	var lines []string
 	for _, s := range p.Statement {
-		if slices.Contains(s.Action, "ec2:"+action) {
-			return s.line()
+		if slices.Contains(s.Action, action) {
+			lines = append(lines, s.line())
 		}
 	}
-	return ""
+	return strings.Join(lines, "\n")
 }
 
 func (s Statement) line() string {

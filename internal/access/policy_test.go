@@ -1,6 +1,7 @@
 package access
 
 import (
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -50,9 +51,30 @@ func TestPolicy(t *testing.T) {
 	if _, err := a.Policy("prod", "root"); err == nil {
 		t.Error("there is a policy for any role")
 	}
-	for action, want := range map[string]string{"AssumeRole": "AssumeTheRoles", "RevokeSecurityGroupIngress": "ChangeTheGroups", "RunInstances": ""} {
-		if got := a.Gives("prod", action); (got == "") != (want == "") || !strings.Contains(got, want) {
-			t.Errorf("%s is given by %q, want %s", action, got, want)
+	for _, test := range []struct {
+		role   Role
+		action string
+		want   []string
+	}{
+		{RolePerson, "AssumeRole", []string{"AssumeTheRoles"}},
+		{RolePerson, "RevokeSecurityGroupIngress", []string{"ChangeTheGroups"}},
+		{RolePerson, "AuthorizeSecurityGroupIngress", []string{"MakeOurRules", "ChangeTheGroups"}}, // of the rule, and of the group
+		{RolePerson, "CreateTags", []string{"TagWhatIsMade", "TagOurRules"}},
+		{RoleAdmin, "CreateTags", []string{"TagWhatIsMade", "TagRules", "TagLists"}},
+		{RoleAdmin, "DescribeInstances", []string{"Look"}},
+		{RolePerson, "DescribeInstances", nil},
+		{RoleAdmin, "RunInstances", nil},
+	} {
+		var got []string
+		for line := range strings.Lines(a.Gives("prod", test.role, test.action)) {
+			var s Statement
+			if err := json.Unmarshal([]byte(line), &s); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, s.Sid)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s is given to %s by %q, want %q", test.action, test.role, got, test.want)
 		}
 	}
 }

@@ -32,7 +32,8 @@ import (
 type inCloud struct {
 	*access.Access
 	g      *globals
-	person string // as --person says; "": not looked for yet
+	person string      // as --person says; "": not looked for yet
+	role   access.Role // whose policy what is missing belongs to
 }
 
 // cloud reads the configuration and makes ready to speak to its clouds, for person, whom
@@ -45,7 +46,7 @@ func (g *globals) cloud(person string) (*inCloud, error) {
 	if len(cfg.Targets) == 0 && len(cfg.AWS.Accounts) == 0 {
 		return nil, &exitError{exitUsage, withHint(fmt.Errorf("%s names no targets", g.configPath), "docs/aws.md shows how to name them, or give another file: --config FILE")}
 	}
-	c := &inCloud{g: g, person: person}
+	c := &inCloud{g: g, person: person, role: access.RolePerson}
 	session, _ := whose(cfg, person) // who only looks needs no name
 	c.Access = &access.Access{Config: cfg, Cloud: securitygroup.Open(securitygroup.Options{
 		Accounts: cfg.AWS.Accounts, Endpoint: cfg.AWS.Endpoint, Person: session, Cache: g.credentialsDir(), Logger: g.debugLog(),
@@ -125,8 +126,12 @@ func (c *inCloud) doors(names []string) ([]access.Door, error) {
 // missing, the statement that gives it.
 func (c *inCloud) explain(err error) error {
 	if e, ok := errors.AsType[*securitygroup.Error](err); ok && securitygroup.IsDenied(err) {
-		if line := c.Gives(e.Place.Account, e.Action); line != "" {
-			return withHint(err, "have somebody allow it; of `sekisho aws policy` it is:\n"+line)
+		switch lines := c.Gives(e.Place.Account, c.role, e.Action); {
+		case lines == "":
+		case e.Action == "AssumeRole": // the other side may be what is wrong
+			return withHint(err, securitygroup.Hint(err)+"; of `sekisho aws policy --callers` it is:\n"+lines)
+		default:
+			return withHint(err, "have somebody allow it; of `sekisho aws policy --for "+string(c.role)+"` it is:\n"+lines)
 		}
 	}
 	return advised(err)

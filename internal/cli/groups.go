@@ -196,6 +196,7 @@ func (g *globals) groupsPlan(ctx context.Context, u *ui, own session) (c *inClou
 	if c, err = g.cloud(""); err != nil {
 		return nil, plan, view, err
 	}
+	c.role = access.RoleAdmin
 	plan = c.planGroups(ctx, u, c.Doors())
 	addrs := ownAddrs(own)
 	if !own.addr().IsValid() {
@@ -301,6 +302,7 @@ func adoptCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			c.role = access.RoleAdmin
 			u := newUI(g)
 			plan := c.planGroups(cmd.Context(), u, c.Doors())
 			failed := c.failures(u, plan.Failed)

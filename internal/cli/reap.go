@@ -36,6 +36,7 @@ func reapCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			c.role = access.RoleReaper
 			for {
 				err := c.reap(cmd.Context())
 				if wait == 0 {

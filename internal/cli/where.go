@@ -29,6 +29,7 @@ func whereCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			c.role = access.RoleAdmin
 			u := newUI(g)
 			var view whereView
 			var failed []access.Failure
