@@ -144,7 +144,7 @@ func (o *opening) target(ctx context.Context, name string) error {
 		if err != nil {
 			return c.explain(err)
 		}
-		v := openView{Target: door.Name, Prefix: door.Prefix(own.Addr), By: own.By, Rule: opened.Rule.ID, Until: opened.Lease.Until, Shared: []string{}, Foreign: opened.Foreign}
+		v := openView{Target: door.Name, Prefix: door.Prefix(own.Addr), By: orEmpty(own.By), Rule: opened.Rule.ID, Until: opened.Lease.Until, Shared: []string{}, Foreign: opened.Foreign}
 		for _, l := range opened.Others {
 			v.Shared = append(v.Shared, l.Person)
 		}
@@ -363,7 +363,9 @@ func leasesCommand(g *globals) *cobra.Command {
 			if g.json {
 				return errors.Join(u.json(leases), failed)
 			}
-			u.leases(leases)
+			if len(leases) > 0 || failed == nil { // else it is not known
+				u.leases(leases)
+			}
 			return failed
 		},
 	}

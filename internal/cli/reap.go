@@ -37,6 +37,9 @@ func reapCommand(g *globals) *cobra.Command {
 				return err
 			}
 			c.role = access.RoleReaper
+			if len(c.Places()) == 0 {
+				return &exitError{exitUsage, withHint(fmt.Errorf("%s names no place to look at", g.configPath), "name targets, or the `regions` of an account of aws.accounts")}
+			}
 			for {
 				err := c.reap(cmd.Context())
 				if wait == 0 {

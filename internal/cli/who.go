@@ -31,9 +31,10 @@ func whoCommand(g *globals) *cobra.Command {
 			who, failed := c.Who(cmd.Context(), doors)
 			view.Who, view.Failed = who, orEmpty(failed)
 			ended := c.failures(u, failed)
-			if g.json {
+			switch {
+			case g.json:
 				err = u.json(view)
-			} else {
+			case len(who) > 0 || ended == nil: // else who gets in is not known
 				u.who(view.Who)
 			}
 			for _, w := range view.Who {

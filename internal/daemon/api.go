@@ -253,7 +253,7 @@ type TrialReply struct {
 // all that are in force, soonest to end first.
 type Grant struct {
 	Prefix netip.Prefix `json:"prefix"`
-	From   time.Time    `json:"from"`
+	From   time.Time    `json:"from,omitzero"` // absent: not known
 	Until  time.Time    `json:"until"`
 	Reason string       `json:"reason,omitempty"`
 	Holder string       `json:"holder,omitempty"`
