@@ -26,6 +26,8 @@ type Options struct {
 	Host    string
 	Tell    func(notify.Event)
 	Country func(netip.Addr) string // ISO code; "": unknown
+	// Exact is as Country, and may take milliseconds: it is asked of logins only. nil: Country.
+	Exact func(netip.Addr) string
 }
 
 // Bounds of what is remembered.
@@ -43,6 +45,8 @@ const (
 	attackOver  = 5 * time.Minute // without a ban
 	maxPrefixes = 50
 	maxTallied  = 1000 // users and countries of an attack
+
+	manual = "manual" // the cause of a ban by hand, as leases have it
 )
 
 // Herald is one. It is not safe for concurrent use.
@@ -51,8 +55,8 @@ type Herald struct {
 	sources map[netip.Prefix]*list.Element // of recent
 	recent  *list.List                     // of *source, the last seen first
 	people  map[string]*person
-	window  []time.Time // of bans, within attackTime
-	attack  *attack     // nil: there is none
+	window  []blow  // within attackTime
+	attack  *attack // nil: there is none
 }
 
 // source is what is remembered of one. Its lines and names are as the attacker wrote them,
@@ -77,6 +81,12 @@ type person struct {
 	networks  map[netip.Prefix]time.Time
 }
 
+// blow is a ban that may be one of an attack's.
+type blow struct {
+	at  time.Time
+	ban *notify.BanFacts
+}
+
 type attack struct {
 	facts  notify.AttackFacts
 	users  map[string]int
@@ -88,6 +98,9 @@ type attack struct {
 func New(o Options) *Herald {
 	if o.Country == nil {
 		o.Country = func(netip.Addr) string { return "" }
+	}
+	if o.Exact == nil {
+		o.Exact = o.Country
 	}
 	return &Herald{o: o, sources: map[netip.Prefix]*list.Element{}, recent: list.New(), people: map[string]*person{}}
 }
@@ -231,7 +244,9 @@ func (h *Herald) Banned(bans []lease.Lease, enforced bool, now time.Time) {
 			What:   fmt.Sprintf("%s %s: %s", printable.Prefix(l.Prefix), word, cmp.Or(l.Reason, l.Cause)),
 			Remedy: "let it in again with: sekisho unban " + printable.Prefix(l.Prefix),
 		})
-		h.struck(&facts, now)
+		if l.Cause != manual {
+			h.struck(&facts, now)
+		}
 	}
 }
 
@@ -267,35 +282,41 @@ func (h *Herald) Unbanned(lifted []lease.Lease, by string, now time.Time) {
 
 // struck counts a ban towards an attack.
 func (h *Herald) struck(b *notify.BanFacts, now time.Time) {
-	if h.attack == nil {
-		h.window = slices.DeleteFunc(h.window, func(t time.Time) bool { return now.Sub(t) > attackTime })
-		if h.window = append(h.window, now); len(h.window) < attackBans {
-			return
-		}
-		h.attack = &attack{facts: notify.AttackFacts{Began: h.window[0], Bans: len(h.window) - 1}, users: map[string]int{}, places: map[string]int{}}
+	if h.attack != nil {
+		h.count(blow{now, b})
+		return
 	}
+	h.window = slices.DeleteFunc(h.window, func(w blow) bool { return now.Sub(w.at) > attackTime })
+	if h.window = append(h.window, blow{now, b}); len(h.window) < attackBans {
+		return
+	}
+	h.attack = &attack{facts: notify.AttackFacts{Began: h.window[0].at}, users: map[string]int{}, places: map[string]int{}}
+	for _, w := range h.window {
+		h.count(w)
+	}
+	h.window = nil
+	facts := h.attack.sum()
+	h.tell(notify.Event{
+		Kind: notify.AttackBegan, Level: notify.Warning, Time: now, Attack: &facts,
+		What:   fmt.Sprintf("an attack has begun: %d sources were banned within a minute", facts.Bans),
+		Remedy: "nothing has to be done: they are banned. See who: sekisho bans; who may come in at all: exposure, firewall.countries",
+	})
+}
+
+// count adds a blow to the attack.
+func (h *Herald) count(w blow) {
 	a := h.attack
-	began := a.last.IsZero()
-	a.last = now
+	a.last = w.at
 	a.facts.Bans++
-	a.facts.Attempts += b.Attempts
-	for _, u := range b.Users {
+	a.facts.Attempts += w.ban.Attempts
+	for _, u := range w.ban.Users {
 		add(a.users, u.Name, u.Count, maxTallied)
 	}
-	if c := h.o.Country(b.Prefix.Addr()); c != "" {
+	if c := h.o.Country(w.ban.Prefix.Addr()); c != "" {
 		add(a.places, c, 1, maxTallied)
 	}
 	if len(a.facts.Prefixes) < maxPrefixes {
-		a.facts.Prefixes = append(a.facts.Prefixes, b.Prefix)
-	}
-	if began {
-		facts := a.sum()
-		h.tell(notify.Event{
-			Kind: notify.AttackBegan, Level: notify.Warning, Time: now, Attack: &facts,
-			What:   fmt.Sprintf("an attack has begun: %d sources were banned within a minute", facts.Bans),
-			Remedy: "nothing has to be done: they are banned. See who: sekisho bans; who may come in at all: exposure, firewall.countries",
-		})
-		h.window = nil
+		a.facts.Prefixes = append(a.facts.Prefixes, w.ban.Prefix)
 	}
 }
 
@@ -321,18 +342,24 @@ func (h *Herald) Advance(now time.Time) {
 }
 
 // Seen takes in a login of times before; it is not told.
-func (h *Herald) Seen(l sshlog.Login) { h.see(l) }
+func (h *Herald) Seen(l sshlog.Login) { h.see(l, h.o.Country(l.Addr)) }
 
 // LoggedIn takes in a login, and tells of it where it comes from a country or network that
 // its user was never seen to come from. Who was never seen at all is not told of: nobody
 // would know what is new.
 func (h *Herald) LoggedIn(l sshlog.Login) {
 	before, known := h.people[l.User]
-	country, network := h.o.Country(l.Addr), networkOf(l.Addr)
+	country, network := "", networkOf(l.Addr)
+	sawNetwork := false
+	if known {
+		_, sawNetwork = before.networks[network]
+	}
+	if !sawNetwork { // nothing is new in a network that was seen
+		country = h.o.Exact(l.Addr)
+	}
 	what, where := "", ""
 	if known {
 		_, sawCountry := before.countries[country]
-		_, sawNetwork := before.networks[network]
 		switch {
 		case country != "" && !sawCountry && len(before.countries) > 0:
 			what, where = "country", strings.Join(slices.Sorted(maps.Keys(before.countries)), ", ")
@@ -340,7 +367,7 @@ func (h *Herald) LoggedIn(l sshlog.Login) {
 			what, where = "network", networks(before.networks)
 		}
 	}
-	h.see(l)
+	h.see(l, country)
 	if what == "" {
 		return
 	}
@@ -375,7 +402,7 @@ func networks(m map[netip.Prefix]time.Time) string {
 	return strings.Join(texts, ", ")
 }
 
-func (h *Herald) see(l sshlog.Login) {
+func (h *Herald) see(l sshlog.Login, country string) {
 	p := h.people[l.User]
 	if p == nil {
 		if len(h.people) >= maxPeople {
@@ -384,8 +411,8 @@ func (h *Herald) see(l sshlog.Login) {
 		p = &person{map[string]time.Time{}, map[netip.Prefix]time.Time{}}
 		h.people[l.User] = p
 	}
-	if c := h.o.Country(l.Addr); c != "" {
-		keep(p.countries, c, l.Time)
+	if country != "" {
+		keep(p.countries, country, l.Time)
 	}
 	keep(p.networks, networkOf(l.Addr), l.Time)
 }
@@ -411,13 +438,13 @@ func (h *Herald) Notice(n guard.Notice, now time.Time) {
 	switch n.Kind {
 	case guard.NoticeAccepted:
 		e.Kind, e.Level = notify.LoginDoubt, notify.Alarm
-		e.Login = &notify.LoginFacts{User: n.User, Addr: n.Addr, Country: h.o.Country(n.Addr)}
+		e.Login = &notify.LoginFacts{User: n.User, Addr: n.Addr, Country: h.o.Exact(n.Addr)}
 		e.Remedy = fmt.Sprintf("make sure that it was its owner; if not: sekisho ban %s --force, end the session, and change their keys", n.Addr)
 	case guard.NoticeIneffective:
 		e.Kind, e.Level, e.Remedy = notify.Degraded, notify.Alarm, "sekisho status"
 	case guard.NoticeDistributed:
+		// It has no bans to tell of, and its end is told nobody: it is no Attack.
 		e.Kind, e.Level, e.Remedy = notify.AttackBegan, notify.Warning, "nothing has to be done: less is borne from strangers while it lasts"
-		e.Attack = &notify.AttackFacts{Began: now, Users: []notify.Tried{{Name: n.User}}}
 	default: // who is spared is logged
 		return
 	}

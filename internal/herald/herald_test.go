@@ -99,6 +99,9 @@ func TestAnAttackBeginsAndEnds(t *testing.T) {
 	if diff := cmp.Diff([]notify.Kind{notify.AttackBegan, notify.AttackEnded}, kinds(told)); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
 	}
+	if f := told[0].Attack; f.Bans != attackBans || f.Attempts != 5*attackBans || len(f.Prefixes) != attackBans || len(f.Users) != 3 || f.Places[0].Count != attackBans {
+		t.Errorf("its beginning: %+v", f)
+	}
 	f := told[1].Attack
 	if f.Bans != 100 || len(f.Prefixes) != maxPrefixes || f.Places[0].Name != "KP" || len(f.Users) != 3 || !f.Began.Equal(noon) || !f.Ended.Equal(at.Add(-time.Second)) {
 		t.Errorf("the attack: %+v", f)
@@ -106,6 +109,12 @@ func TestAnAttackBeginsAndEnds(t *testing.T) {
 	// A ban now and then is none.
 	for n := range 20 {
 		h.Banned([]lease.Lease{banOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 32), 1)}, true, at.Add(time.Duration(n)*10*time.Second))
+	}
+	// Nor are bans by hand, such as those of a list.
+	for n := range 20 {
+		l := banOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), 32), 1)
+		l.Cause = manual
+		h.Banned([]lease.Lease{l}, true, at.Add(time.Hour))
 	}
 	if last := (*events)[len(*events)-1]; last.Kind != notify.Ban {
 		t.Errorf("told: %+v", last)
@@ -163,6 +172,9 @@ func TestNotices(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s is told as %q, want %q", kind, got, want)
+		}
+		if want == notify.AttackBegan && (*events)[0].Attack != nil {
+			t.Error("an attack of no bans") // which would be all that a subject says
 		}
 	}
 }
