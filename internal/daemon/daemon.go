@@ -216,6 +216,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.reap(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
+		select { // else nobody would be told of the first bans
+		case <-d.teller.begun:
+		case <-ctx.Done():
+		}
 		err := d.begin(ctx, cfg)
 		if err != nil {
 			return err
@@ -252,6 +256,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if ferr := d.rec.Flush(flushing); ferr != nil {
 		d.log.Error("the last effects were not written; the log will be read again from the last position", "error", ferr)
 	}
+	d.keepTold()
 	stopRecording()
 	<-recorded
 	if err == nil || errors.Is(err, errEnded) || errors.Is(err, context.Canceled) {

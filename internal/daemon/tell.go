@@ -40,7 +40,15 @@ type teller struct {
 	courier atomic.Pointer[courier.Courier] // nil: nobody is told
 	herald  *herald.Herald                  // guarded by Daemon.mu; nil: nobody is told
 	kick    chan struct{}
-	known   map[string]Problem // problems that were told of; of watchProblems alone
+	begun   chan struct{}          // closed when there is who is told of what the logs say
+	known   map[string]toldProblem // by key; of watchProblems alone
+}
+
+// toldProblem is a problem that people were told of.
+type toldProblem struct {
+	Problem
+	at   time.Time // when they were told of it last
+	over bool      // what they were told
 }
 
 // loginsKept is how far back it is known from where somebody logged in.
@@ -54,7 +62,7 @@ func newTeller() teller {
 	if err != nil {
 		host = "localhost"
 	}
-	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), known: map[string]Problem{}}
+	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), begun: make(chan struct{}), known: map[string]toldProblem{}}
 }
 
 // tell hands an event to the courier, if there is one.
@@ -67,9 +75,10 @@ func (t *teller) tell(e notify.Event) {
 }
 
 // tellPeople takes what there is to tell to the channels of the configuration, and follows
-// it.
+// it, and the files that it has secrets in.
 func (d *Daemon) tellPeople(ctx context.Context) error {
 	var now config.Notify
+	var recalled *herald.Herald
 	stop := func() {}
 	defer func() { stop() }()
 	owners := rdap.New(rdap.Options{Logger: d.log})
@@ -77,10 +86,14 @@ func (d *Daemon) tellPeople(ctx context.Context) error {
 		d.mu.Lock()
 		next := d.cfg.Notify
 		d.mu.Unlock()
-		if first || !reflect.DeepEqual(now, next) {
-			stop()
-			now, stop = next, d.beginTelling(ctx, next, owners)
+		whole, err := next.WithSecrets()
+		if first || err != nil || !reflect.DeepEqual(now, whole) {
+			now, stop = whole, d.beginTelling(ctx, next, owners, stop)
 		}
+		if first {
+			close(d.teller.begun)
+		}
+		recalled = d.recall(ctx, recalled)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -97,8 +110,9 @@ func (d *Daemon) tellingMayDiffer() {
 	}
 }
 
-// beginTelling starts a courier for cfg. stop ends it, and keeps what waits.
-func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rdap.Client) (stop func()) {
+// beginTelling starts a courier for cfg, and ends the one before by last. What happens
+// meanwhile the new one is told. stop ends it, and keeps what waits.
+func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rdap.Client, last func()) (stop func()) {
 	open, err := channels.Of(cfg, d.teller.host)
 	if err != nil {
 		d.log.Error("not all channels can be used", "error", err)
@@ -111,6 +125,7 @@ func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rd
 		d.mu.Lock()
 		d.teller.herald = nil
 		d.mu.Unlock()
+		last()
 		return func() {}
 	}
 	o := courier.Options{
@@ -123,18 +138,17 @@ func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rd
 		o.Owner = owners.Lookup
 	}
 	c := courier.New(o)
-	h := herald.New(herald.Options{Host: d.teller.host, Tell: d.teller.tell, Country: func(a netip.Addr) string { return d.located.country(a) }})
-	seen, err := d.seenLogins(ctx)
-	if err != nil {
-		d.log.Warn("earlier logins cannot be read; nobody is known yet", "error", err)
-	}
-	d.mu.Lock()
-	for _, l := range seen {
-		h.Seen(l)
-	}
-	d.teller.herald = h
-	d.mu.Unlock()
 	d.teller.courier.Store(c)
+	last()
+	d.mu.Lock()
+	if d.teller.herald == nil { // what it remembers outlives a reload
+		d.teller.herald = herald.New(herald.Options{
+			Host: d.teller.host, Tell: d.teller.tell,
+			Country: func(a netip.Addr) string { return d.located.country(a) },
+			Exact:   d.exactCountry,
+		})
+	}
+	d.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -144,6 +158,51 @@ func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rd
 	return func() {
 		cancel()
 		<-done
+	}
+}
+
+// recall has a herald that is another one than last know from where people logged in.
+func (d *Daemon) recall(ctx context.Context, last *herald.Herald) *herald.Herald {
+	d.mu.Lock()
+	h, data := d.teller.herald, d.countries
+	d.mu.Unlock()
+	if h == nil || h == last {
+		return h
+	}
+	seen, err := d.seenLogins(ctx)
+	if err != nil {
+		d.log.Warn("earlier logins cannot be read; nobody is known yet", "error", err)
+	}
+	if len(seen) > 0 && data != nil {
+		if _, err := d.placesOf(data); err != nil {
+			d.log.Error("the country data cannot be read; nobody is known by country yet", "error", err)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range seen {
+		h.Seen(l)
+	}
+	return h
+}
+
+// exactCountry is located's answer, or, where there is no index for want of attackers, one
+// that takes milliseconds. Called with d.mu held.
+func (d *Daemon) exactCountry(a netip.Addr) string {
+	if d.located.places != nil || d.countries == nil {
+		return d.located.country(a)
+	}
+	code, _, ok, err := d.countries.Lookup(a)
+	if err != nil || !ok {
+		return ""
+	}
+	return code.String()
+}
+
+// keepTold keeps what was told since the courier ended.
+func (d *Daemon) keepTold() {
+	if c := d.teller.courier.Load(); c != nil {
+		c.Keep()
 	}
 }
 
@@ -251,9 +310,10 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticks.C:
+			now := time.Now()
+			d.watchChannels(now)
 			if d.teller.courier.Load() != nil {
-				d.watchChannels(time.Now())
-				d.tellProblems(d.problems())
+				d.tellProblems(d.problems(), now)
 			}
 		}
 	}
@@ -263,17 +323,21 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 // started anew.
 const deadAfter = 10 * time.Minute
 
-// watchChannels makes a problem of a channel by which nobody is reached.
+// watchChannels makes a problem of each channel by which nobody is reached.
 func (d *Daemon) watchChannels(now time.Time) {
+	const key = "notify "
+	dead := map[string]Problem{}
 	for _, c := range d.channelStatus() {
-		key := "notify " + c.Channel
-		if c.Error == "" || now.Sub(c.Since) < deadAfter {
-			d.solved(key)
-			continue
+		if c.Error != "" && now.Sub(c.Since) >= deadAfter {
+			dead[key+c.Channel] = problemOf(key+c.Channel,
+				fmt.Sprintf("nobody is told by %s since %s (%d events wait): %s", c.Channel, c.Since.Local().Format("2006-01-02 15:04"), c.Waiting, c.Error),
+				"sekisho notify test "+c.Channel)
 		}
-		d.problem(key, fmt.Sprintf("nobody is told by %s since %s (%d events wait): %s", c.Channel, c.Since.Local().Format("2006-01-02 15:04"), c.Waiting, c.Error),
-			"sekisho notify test "+c.Channel)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.trouble, func(k string, _ Problem) bool { return strings.HasPrefix(k, key) }) // also of channels that are no more
+	maps.Copy(d.trouble, dead)
 }
 
 // problems are those of the moment, by key.
@@ -293,9 +357,17 @@ func (d *Daemon) problems() map[string]Problem {
 	return now
 }
 
-func (d *Daemon) tellProblems(now map[string]Problem) {
-	for key, p := range now {
-		if _, told := d.teller.known[key]; told {
+// comesBack is how long a problem that is over is not told of again: one that comes and
+// goes would be told all the time. If it stays it is told then. It is longer than a courier
+// takes two events of one key for the same.
+const comesBack = 11 * time.Minute
+
+// tellProblems tells of what differs from what people believe.
+func (d *Daemon) tellProblems(problems map[string]Problem, now time.Time) {
+	known := d.teller.known
+	for key, p := range problems {
+		was, told := known[key]
+		if told && (!was.over || now.Sub(was.at) < comesBack) {
 			continue
 		}
 		level := notify.Warning
@@ -303,13 +375,18 @@ func (d *Daemon) tellProblems(now map[string]Problem) {
 			level = notify.Alarm
 		}
 		d.teller.tell(notify.Event{Kind: kindOf(key), Level: level, State: notify.Began, Key: key, What: p.What, Remedy: p.Remedy})
+		known[key] = toldProblem{p, now, false}
 	}
-	for key, p := range d.teller.known {
-		if _, still := now[key]; !still {
-			d.teller.tell(notify.Event{Kind: kindOf(key), Level: notify.Info, State: notify.Over, Key: key + " over", What: "it is over: " + p.What})
+	for key, was := range known {
+		switch _, still := problems[key]; {
+		case still:
+		case !was.over:
+			d.teller.tell(notify.Event{Kind: kindOf(key), Level: notify.Info, State: notify.Over, Key: key + " over", What: "it is over: " + was.What})
+			known[key] = toldProblem{was.Problem, now, true}
+		case now.Sub(was.at) >= comesBack:
+			delete(known, key)
 		}
 	}
-	d.teller.known = now
 }
 
 func kindOf(key string) notify.Kind {
@@ -356,16 +433,20 @@ func (d *Daemon) sendWeekly(ctx context.Context, language config.Language, now t
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if !first { // a report of the week in which it was switched on would be of nothing
-		r, err := d.Report(ctx, 7)
-		if err != nil {
-			return err
-		}
-		d.teller.tell(notify.Event{Kind: notify.Report, Level: notify.Info, What: r.Subject(config.English), Report: &notify.ReportText{
-			Subject: r.Subject(language), Text: r.Text(language), HTML: r.HTML(language),
-		}})
+	if first { // a report of the week in which it was switched on would be of nothing
+		return durable.Replace(path, []byte(week), nil)
 	}
-	return durable.Replace(path, []byte(week), nil)
+	r, err := d.Report(ctx, 7)
+	if err == nil {
+		err = durable.Replace(path, []byte(week), nil) // before it is told: a full disk would have it told each time
+	}
+	if err != nil {
+		return err
+	}
+	d.teller.tell(notify.Event{Kind: notify.Report, Level: notify.Info, What: r.Subject(config.English), Report: &notify.ReportText{
+		Subject: r.Subject(language), Text: r.Text(language), HTML: r.HTML(language),
+	}})
+	return nil
 }
 
 // weekOf names the week whose report is due at t: it begins on Monday at 08:00.

@@ -10,13 +10,17 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sekisho/internal/config"
 	"sekisho/internal/notify"
+	"sekisho/internal/notify/courier"
 )
 
 const hookKey = "0123456789abcdef"
@@ -182,5 +186,114 @@ func TestTenThousandBansAreFewMessages(t *testing.T) {
 	}
 	if s.Dropped+int64(s.Waiting+told) < bans {
 		t.Errorf("%d told, %d wait, %d counted: less than %d", told, s.Waiting, s.Dropped, bans)
+	}
+}
+
+// TestASecretIsReadAgain: mending the file that holds it, and a reload, is all that it takes.
+func TestASecretIsReadAgain(t *testing.T) {
+	h := newHook(t)
+	file := filepath.Join(t.TempDir(), "key")
+	d, log, dir, done := dry(t, strings.Replace(h.config(""), "secret: "+hookKey, "secret_file: "+file, 1))
+	var status Status
+	for len(status.Problems) < 2 { // a dry run is one
+		control(t, dir, "GET", "status", "", &status)
+	}
+	if err := os.WriteFile(file, []byte(hookKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for len(status.Channels) == 0 {
+		control(t, dir, "GET", "status", "", &status)
+	}
+	if _, err := io.WriteString(log, failures("203.0.113.9", 5)); err != nil {
+		t.Fatal(err)
+	}
+	h.told(t, notify.Ban)
+	log.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// box has what the daemon tells wait, and says how much that is.
+func box(d *Daemon) func() int {
+	c := courier.New(courier.Options{Channels: []courier.Channel{{Name: "box", Events: notify.Kinds(), PerHour: 1}}})
+	d.teller.courier.Store(c)
+	return func() int { return c.Stats()[0].Waiting }
+}
+
+// TestAProblemThatComesAndGoes is told of when it begins, and when it is over; one that is
+// there again is told of once it stays, and people never believe for long what is not so.
+func TestAProblemThatComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(Options{})
+		told := box(d)
+		is := func(problems map[string]Problem, span time.Duration, want int, what string) {
+			t.Helper()
+			for end := time.Now().Add(span); time.Now().Before(end); <-time.After(problemsEvery) {
+				d.tellProblems(problems, time.Now())
+			}
+			if got := told(); got != want {
+				t.Errorf("%s: told of %d events, want %d", what, got, want)
+			}
+		}
+		bad, well := map[string]Problem{"unwritten": {What: "the disk is full"}}, map[string]Problem{}
+		is(bad, 5*time.Second, 1, "it begins")
+		is(well, 5*time.Second, 2, "it is over")
+		is(bad, 5*time.Minute, 2, "it is back")
+		is(bad, 10*time.Minute, 3, "it stays")
+		is(well, 5*time.Second, 4, "it is over again")
+		for range 30 {
+			is(bad, 5*time.Second, 4, "it flaps")
+			is(well, 5*time.Second, 4, "it flaps")
+		}
+		is(well, time.Hour, 4, "all is well")
+		if len(d.teller.known) != 0 {
+			t.Errorf("remembered: %v", d.teller.known)
+		}
+	})
+}
+
+// TestAChannelThatIsNoMore leaves no problem behind.
+func TestAChannelThatIsNoMore(t *testing.T) {
+	d := New(Options{})
+	d.problem("notify mail", "nobody is told by mail", "")
+	d.problem("notify", "not all channels can be used", "")
+	d.watchChannels(time.Now())
+	if _, there := d.trouble["notify mail"]; there || len(d.trouble) != 1 {
+		t.Errorf("problems: %v", d.trouble)
+	}
+}
+
+// TestTheWeekOnAFullDisk: a report of which it cannot be written down that it was sent is
+// not sent every ten minutes.
+func TestTheWeekOnAFullDisk(t *testing.T) {
+	d, log, _, done := dry(t, "")
+	told := box(d)
+	outbox := filepath.Join(d.opts.StateDir, "outbox")
+	full := filepath.Join(outbox, "weekly.new", "in the way")
+	if err := os.MkdirAll(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(outbox, "weekly"), []byte("2001-W01"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if err := d.sendWeekly(t.Context(), config.English, now); err == nil || told() != 0 {
+		t.Errorf("told of %d, error %v", told(), err)
+	}
+	if err := os.RemoveAll(filepath.Dir(full)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.sendWeekly(t.Context(), config.English, now); err != nil || told() != 1 {
+			t.Errorf("told of %d, error %v", told(), err)
+		}
+	}
+	log.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
