@@ -82,7 +82,8 @@ type Daemon struct {
 	located   located        // whose countries sources are
 	lately    lately
 	newest    newest
-	backlog   time.Time // when a line that was not new was last read
+	locating  sync.Mutex // one index of countries is made for who looks; before mu
+	backlog   time.Time  // when a line that was not new was last read
 	sources   map[string]*follower
 	places    map[string]logsource.Position // by source: what this process has read
 	trouble   map[string]Problem            // by what it is about; see problem

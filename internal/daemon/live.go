@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"sekisho/internal/country"
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
 	"sekisho/internal/printable"
+	"sekisho/internal/report"
 )
 
 const (
@@ -183,8 +183,8 @@ func attackers(tries []try, since, now time.Time) []LiveSource {
 func (d *Daemon) Live(ctx context.Context, find string) LiveReply {
 	now := time.Now()
 	reply := LiveReply{Time: now, Since: now.Add(-liveAfter), Status: d.Status(ctx), Bans: []LiveBan{}, Grants: []LiveGrant{}}
+	look := newFinder(find, d.livePlaces())
 	d.mu.Lock()
-	look := newFinder(find, d.countries)
 	reply.Attempts = d.lately.bySecond(now)
 	tries := slices.Clone(d.lately.tries)
 	newest := d.newestBans(now, look)
@@ -217,11 +217,30 @@ func (d *Daemon) Live(ctx context.Context, find string) LiveReply {
 	d.mu.Lock()
 	for i := range reply.Sources {
 		s := &reply.Sources[i]
-		s.Country = look.country(s.Prefix)
+		s.Country = look.country(s.Prefix) // an index: no time to speak of
 		_, s.Banned = d.engine.Banned(s.Prefix, now)
 	}
 	d.mu.Unlock()
 	return reply
+}
+
+// livePlaces is the index of countries, made where nobody needed it for a while; nil
+// where it cannot be had.
+func (d *Daemon) livePlaces() *report.Places {
+	d.locating.Lock()
+	defer d.locating.Unlock()
+	d.mu.Lock()
+	d.located.asked = time.Now()
+	data, l := d.countries, d.located
+	d.mu.Unlock()
+	if data == nil || data == l.data {
+		return l.places
+	}
+	places, err := d.placesOf(data)
+	if err != nil {
+		d.log.Error("the country data cannot be read; who attacks is shown without country", "error", err)
+	}
+	return places
 }
 
 // newest are the newest bans that somebody looked for, and those begun since. A look
@@ -290,12 +309,12 @@ type finder struct {
 	text   string
 	prefix netip.Prefix // where it is one
 	code   string       // where it may be a country's
-	data   *country.Data
+	places *report.Places
 	buf    []byte
 }
 
-func newFinder(text string, data *country.Data) *finder {
-	f := &finder{text: strings.ToLower(strings.TrimSpace(text)), data: data}
+func newFinder(text string, places *report.Places) *finder {
+	f := &finder{text: strings.ToLower(strings.TrimSpace(text)), places: places}
 	if addr, err := netip.ParseAddr(f.text); err == nil {
 		f.prefix = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
 	} else if p, err := netip.ParsePrefix(f.text); err == nil {
@@ -325,10 +344,4 @@ func (f *finder) finds(p netip.Prefix, texts ...string) bool {
 }
 
 // country is the country of p's first address; "" where that is not known.
-func (f *finder) country(p netip.Prefix) string {
-	code, _, ok, err := f.data.Lookup(p.Addr())
-	if err != nil || !ok {
-		return ""
-	}
-	return code.String()
-}
+func (f *finder) country(p netip.Prefix) string { return f.places.Country(p.Addr()) }

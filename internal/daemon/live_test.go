@@ -165,7 +165,7 @@ func BenchmarkLive(b *testing.B) {
 			for i, a := 0, netip.MustParseAddr("20.0.0.1"); i < bans; i, a = i+1, a.Next() {
 				d.engine.Begin(lease.Lease{Prefix: netip.PrefixFrom(a, 32), Verdict: lease.Deny, Cause: guard.CauseAttempts, From: now.Add(time.Duration(i) * time.Microsecond), Until: now.Add(time.Hour), Count: 1})
 			}
-			look := newFinder("", d.countries)
+			look := newFinder("", nil)
 			b.ReportAllocs()
 			for b.Loop() {
 				d.mu.Lock()
@@ -183,5 +183,26 @@ func BenchmarkLatelyAdd(b *testing.B) {
 	source, now := netip.MustParsePrefix("192.0.2.1/32"), time.Now()
 	for b.Loop() {
 		l.add(out, source, now)
+	}
+}
+
+// TestLiveSoon: a look is soon over, however many are banned, and the countries are told.
+func TestLiveSoon(t *testing.T) {
+	f, _ := guarding(t, applyBase)
+	fill(t, f.Daemon, 100_000)
+	f.Live(t.Context(), "") // makes the index of countries
+	began := time.Now()
+	const looks = 5
+	for range looks {
+		live := f.Live(t.Context(), "")
+		if len(live.Bans) != liveMost || live.Bans[0].Country == "" || live.Status.Bans != 100_000 {
+			t.Fatalf("%d bans of %d, %+v", len(live.Bans), live.Status.Bans, live.Bans[0])
+		}
+	}
+	if took := time.Since(began) / looks; took > time.Second {
+		t.Errorf("a look takes %v", took)
+	}
+	if live := f.Live(t.Context(), "us"); len(live.Bans) != liveMost || live.Bans[0].Country != "US" {
+		t.Errorf("%d bans of the US, %+v", len(live.Bans), live.Bans[:min(1, len(live.Bans))])
 	}
 }
