@@ -388,12 +388,20 @@ func (w *writer) other(d *document, e *notify.Event) {
 	}
 }
 
-// advise says what to do: the event's own remedy before ours, then the commands.
+// remedy is the event's own, where we have no words for that in whoever's language it is.
+func remedy(e *notify.Event) string {
+	if isBan(e) || isAttack(e) || isLogin(e) {
+		return ""
+	}
+	return e.Remedy
+}
+
+// advise says what to do: the event's own remedy, or ours, then the commands.
 func (w *writer) advise(d *document, e *notify.Event, advice []string, steps ...command) {
 	s := section{title: w.Do(), commands: steps}
-	if remedy := clean(e.Remedy, 1000); remedy != "" {
-		s.text = []string{remedy}
-		d.brief = append(d.brief, "→ "+clean(e.Remedy, 190))
+	if text := clean(remedy(e), 1000); text != "" {
+		s.text = []string{text}
+		d.brief = append(d.brief, "→ "+clean(text, 190))
 	} else {
 		s.text = advice
 	}
@@ -504,8 +512,8 @@ func (w *writer) digestLevel(d *document, level notify.Level, events []notify.Ev
 			t.bans = append(t.bans, r)
 		default:
 			it := item{time: w.minute(e.Time), title: w.hosted(e, several)}
-			if remedy := clean(e.Remedy, 200); remedy != "" {
-				it.detail = "→ " + remedy
+			if text := clean(remedy(e), 200); text != "" {
+				it.detail = "→ " + text
 			} else if isLogin(e) {
 				it.detail = clean(e.Login.Before, 160)
 				if it.detail != "" {
