@@ -142,7 +142,13 @@ func (o *opening) target(ctx context.Context, name string) error {
 	for _, own := range found {
 		opened, err := c.Open(ctx, door, door.Prefix(own.Addr), person, person, decision.Until.Sub(now), nil)
 		if err != nil {
-			return c.explain(err)
+			if err = c.explain(err); ctx.Err() != nil {
+				err = withHint(err, "it may be open all the same: `sekisho close "+door.Name+"` shuts it")
+			}
+			if o.g.json && len(views) > 0 { // by another family it is open
+				return errors.Join(err, u.json(views))
+			}
+			return err
 		}
 		v := openView{Target: door.Name, Prefix: door.Prefix(own.Addr), By: orEmpty(own.By), Rule: opened.Rule.ID, Until: opened.Lease.Until, Shared: []string{}, Foreign: opened.Foreign}
 		for _, l := range opened.Others {
@@ -232,7 +238,12 @@ func closeCommand(g *globals) *cobra.Command {
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
+			switch {
+			case len(args) == 1 && (all || cmp.Or(ip, addr) != ""):
+				return &exitError{exitUsage, withHint(errors.New("--ip, --addr and --all are about grants of this host"), "leave them out: all your leases on it are ended, whatever their address; --everybody ends others' too")}
+			case len(args) == 0 && (everybody || person != ""):
+				return &exitError{exitUsage, withHint(errors.New("--person and --everybody are about leases on a target"), "say which: sekisho close TARGET")}
+			case len(args) == 1:
 				return closeTarget(cmd.Context(), g, args[0], person, everybody)
 			}
 			return closeHost(cmd.Context(), g, cmp.Or(ip, addr), all)

@@ -307,18 +307,20 @@ func adoptCommand(g *globals) *cobra.Command {
 			plan := c.planGroups(cmd.Context(), u, c.Doors())
 			failed := c.failures(u, plan.Failed)
 			done, err := c.Adopt(cmd.Context(), plan, args)
+			var told error
 			if g.json {
-				return errors.Join(u.json(orEmpty(done)), c.explain(err))
-			}
-			for _, d := range done {
-				if d.Error == "" {
-					u.line(fmt.Sprintf("%s %s: %s", d.Place, d.Group, d.Text))
+				told = u.json(orEmpty(done))
+			} else {
+				for _, d := range done {
+					if d.Error == "" {
+						u.line(fmt.Sprintf("%s %s: %s", d.Place, d.Group, d.Text))
+					}
 				}
 			}
 			if err != nil {
-				return c.explain(err)
+				return errors.Join(told, c.explain(err))
 			}
-			return failed
+			return errors.Join(told, failed)
 		},
 	}
 }
