@@ -113,6 +113,11 @@ func (d *Daemon) countRules(ctx context.Context) {
 // Report is what happened in the last days, this moment included. Reports are made one
 // at a time.
 func (d *Daemon) Report(ctx context.Context, days int) (report.Report, error) {
+	return d.reportUntil(ctx, days, time.Time{})
+}
+
+// reportUntil is Report as if end were this moment; zero: it is this one.
+func (d *Daemon) reportUntil(ctx context.Context, days int, end time.Time) (report.Report, error) {
 	select {
 	case d.reporting <- struct{}{}:
 		defer func() { <-d.reporting }()
@@ -137,5 +142,8 @@ func (d *Daemon) Report(ctx context.Context, days int) (report.Report, error) {
 	if err != nil {
 		host = ""
 	}
-	return report.Make(ctx, d.store, report.Options{Days: days, Now: time.Now(), Host: host, Places: places})
+	if end.IsZero() {
+		end = time.Now()
+	}
+	return report.Make(ctx, d.store, report.Options{Days: days, Now: end, Host: host, Places: places})
 }

@@ -436,7 +436,7 @@ func (d *Daemon) sendWeekly(ctx context.Context, language config.Language, now t
 	if first { // a report of the week in which it was switched on would be of nothing
 		return durable.Replace(path, []byte(week), nil)
 	}
-	r, err := d.Report(ctx, 7)
+	r, err := d.reportUntil(ctx, 7, mondayOf(now).Add(-time.Second))
 	if err == nil {
 		err = durable.Replace(path, []byte(week), nil) // before it is told: a full disk would have it told each time
 	}
@@ -449,10 +449,18 @@ func (d *Daemon) sendWeekly(ctx context.Context, language config.Language, now t
 	return nil
 }
 
-// weekOf names the week whose report is due at t: it begins on Monday at 08:00.
+// weekOf names the week in which the report of the one before is due at t: it begins on
+// Monday at 08:00.
 func weekOf(t time.Time) string {
 	year, week := t.Add(-8 * time.Hour).ISOWeek()
 	return fmt.Sprintf("%d-W%02d", year, week)
+}
+
+// mondayOf is when that week's Monday begins.
+func mondayOf(t time.Time) time.Time {
+	t = t.Add(-8 * time.Hour)
+	since := (int(t.Weekday()) + 6) % 7 // days
+	return time.Date(t.Year(), t.Month(), t.Day()-since, 0, 0, 0, 0, t.Location())
 }
 
 // ChannelStatus is how a channel does that people are told by.

@@ -297,3 +297,34 @@ func TestTheWeekOnAFullDisk(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTheWeekGoneBy: the reports leave out no day, and tell of none twice, whenever they are made.
+func TestTheWeekGoneBy(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, now, want string }{
+		{"on Monday", "2026-11-30 08:00", "2026-11-30"},
+		{"not yet", "2026-11-30 07:59", "2026-11-23"},
+		{"late", "2026-12-06 23:59", "2026-11-30"},
+		{"after the clock was set back", "2026-10-26 08:05", "2026-10-26"},
+		{"after it was set forward", "2026-03-30 08:05", "2026-03-30"},
+		{"over New Year", "2027-01-03 12:00", "2026-12-28"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now, err := time.ParseInLocation("2006-01-02 15:04", tt.now, berlin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			monday := mondayOf(now)
+			if got := monday.Format("2006-01-02 15:04"); got != tt.want+" 00:00" {
+				t.Errorf("Monday is %s, want %s", got, tt.want)
+			}
+			year, week := monday.ISOWeek()
+			if got := weekOf(now); got != fmt.Sprintf("%d-W%02d", year, week) {
+				t.Errorf("%s is not the week of %v", got, monday)
+			}
+		})
+	}
+}
