@@ -180,7 +180,7 @@ keys of its own, or ` + "`no`" + `. All that there is to say:
 ` + eventsTable() + `
   Left out: for people (mail and chats) all but ` + "`ban`, `unban` and `report`" + `, for programs (` + "`webhook`, `command`" + `) all. ` + "`all`" + ` is all of them.
 - **Limits**: ` + "`per_hour`" + ` is from 1 to 1000; left out it is 10 for mail, 20 for chats, 600 for programs. What is beyond, what ` + "`digest`" + ` gathers,
-  and what happens in ` + "`quiet`" + ` hours, comes together in one message. Alarms wait for neither of the latter, and one in five of `per_hour` is kept for them.
+  and what happens in ` + "`quiet`" + ` hours, comes together in one message. Alarms wait for neither of the latter, and one in five of ` + "`per_hour`" + ` is kept for them.
 - **Secrets**, which are ` + "`password`, `secret`, `token`" + ` and the ` + "`url` of `slack` and `discord`" + `, are best in files of their own, of mode 0600:
   ` + "`password_file`, `secret_file`, `token_file`, `url_file`" + ` name one that holds the secret and nothing else. They are read when sekisho
   starts or reloads. A secret in this file is shown nowhere; a line that may hold one is not shown where it is wrong; and a
