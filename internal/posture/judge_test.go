@@ -330,6 +330,9 @@ func TestJudge(t *testing.T) {
 		})
 	}
 	for _, k := range Kinds() {
+		if strings.HasPrefix(k.ID, "group_") { // what is in a cloud package access judges
+			continue
+		}
 		if !told[k.ID] {
 			t.Errorf("no case for %s", k.ID)
 		}

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -125,17 +126,18 @@ func TestDialRefused(t *testing.T) {
 		if !ok || !errors.Is(err, ErrRefused) {
 			t.Fatalf("error %v", err)
 		}
-		if len(e.Tried) != 1 || e.Tried[0].Addr != closed || e.Tried[0].Attempts != 3 || e.Tried[0].Refused != 3 || !errors.Is(e.Tried[0].Last, syscall.ECONNREFUSED) {
+		if len(e.Tried) != 1 || e.Tried[0].Addr != closed || e.Tried[0].Attempts < 3 || e.Tried[0].Refused != 3 || // one more may be under way
+			!errors.Is(e.Tried[0].Last, syscall.ECONNREFUSED) {
 			t.Errorf("tried %+v", e.Tried)
 		}
-		if got := err.Error(); strings.Count(got, closed.String()) != 1 || !strings.Contains(got, "3 attempts") {
+		if got := err.Error(); strings.Count(got, closed.String()) != 1 || !strings.Contains(got, fmt.Sprintf("%d attempts", e.Tried[0].Attempts)) {
 			t.Errorf("it says %q", got)
 		}
 	})
 	t.Run("twice each", func(t *testing.T) {
 		_, err := Dial(ctx, []netip.AddrPort{closed, closedPort(t)}, DialOptions{Every: time.Millisecond, Refused: 2})
 		e, ok := errors.AsType[*DialError](err)
-		if !ok || !errors.Is(err, ErrRefused) || e.Tried[0].Attempts != 2 || e.Tried[1].Attempts != 2 {
+		if !ok || !errors.Is(err, ErrRefused) || e.Tried[0].Refused < 2 || e.Tried[1].Refused < 2 || e.Tried[0].Attempts+e.Tried[1].Attempts > 6 {
 			t.Errorf("error %v", err)
 		}
 	})

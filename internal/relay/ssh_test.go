@@ -234,9 +234,13 @@ func me(t testing.TB) string {
 	return u.Username + "@127.0.0.1"
 }
 
-// TestSSH has a real ssh speak to a real sshd, through us.
+// TestSSH has a real ssh speak to a real sshd, through us: this machine's own, for others
+// are in roots of their own, where whoever logs in here has no shell.
 func TestSSH(t *testing.T) {
 	for _, sshd := range sshdtest.Releases(t) {
+		if sshd.Root != "" {
+			continue
+		}
 		t.Run(sshd.Name, func(t *testing.T) {
 			for _, mode := range []string{modeRelay, modePass} {
 				t.Run(mode, func(t *testing.T) { testSSH(t, sshd, mode) })

@@ -47,13 +47,14 @@ func (f *fake) start(t *testing.T) (address string) {
 				return
 			}
 			wg.Go(func() {
-				defer conn.Close()
+				raw := conn
+				defer raw.Close()
 				stop := make(chan struct{})
 				defer close(stop)
 				go func() {
 					select {
 					case <-ended:
-						conn.Close()
+						raw.Close()
 					case <-stop:
 					}
 				}()

@@ -331,7 +331,7 @@ func TestNew(t *testing.T) {
 	}{
 		{"no port", func(c *config.Mail) { c.SMTP = "localhost" }, "host:port"},
 		{"port by name", func(c *config.Mail) { c.SMTP = "localhost:smtp" }, "no port"},
-		{"no sender", func(c *config.Mail) { c.From = "" }, "sender"},
+		{"no sender of that form", func(c *config.Mail) { c.From = "sekisho" }, "sender"},
 		{"no recipient", func(c *config.Mail) { c.To = nil }, "no recipient"},
 		{"a line end", func(c *config.Mail) { c.To = []string{"a@example.com>\r\nDATA"} }, "recipient"},
 		{"a line end, quoted", func(c *config.Mail) { c.To = []string{"\"a\r\nb\"@example.com"} }, "recipient"},
