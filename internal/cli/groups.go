@@ -238,7 +238,10 @@ func (a *application) applyGroups(ctx context.Context, u *ui, own session) error
 		}
 		return failed
 	case len(view.Refusals) > 0 && !a.request.Force:
-		return withHint(errors.New("refused: no group was changed"), "do as the hints say; if you can come in another way, use --force")
+		if a.g.json {
+			err = u.json(refusedView{view})
+		}
+		return errors.Join(err, withHint(errors.New("refused: no group was changed"), "do as the hints say; if you can come in another way, use --force"))
 	case !a.yes && u.interactive():
 		if !u.agreed(ctx, fmt.Sprintf("Make %s?", plural(len(view.Changes), "change"))) {
 			return errors.New("no group was changed")
@@ -259,6 +262,11 @@ func (a *application) applyGroups(ctx context.Context, u *ui, own session) error
 // appliedView is what apply tells of the groups, as JSON.
 type appliedView struct {
 	Groups appliedGroups `json:"groups"`
+}
+
+// refusedView is the same where nothing was done: the plan, with whom it would lock out.
+type refusedView struct {
+	Groups groupsView `json:"groups"`
 }
 
 type appliedGroups struct {
