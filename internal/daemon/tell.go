@@ -323,14 +323,14 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 // started anew.
 const deadAfter = 10 * time.Minute
 
-// watchChannels makes a problem of each channel by which nobody is reached.
+// watchChannels makes a problem of each channel by which somebody is not reached.
 func (d *Daemon) watchChannels(now time.Time) {
 	const key = "notify "
 	dead := map[string]Problem{}
 	for _, c := range d.channelStatus() {
 		if c.Error != "" && now.Sub(c.Since) >= deadAfter {
 			dead[key+c.Channel] = problemOf(key+c.Channel,
-				fmt.Sprintf("nobody is told by %s since %s (%d events wait): %s", c.Channel, c.Since.Local().Format("2006-01-02 15:04"), c.Waiting, c.Error),
+				fmt.Sprintf("messages by %s fail since %s (%d events wait): %s", c.Channel, c.Since.Local().Format("2006-01-02 15:04"), c.Waiting, c.Error),
 				"sekisho notify test "+c.Channel)
 		}
 	}

@@ -165,12 +165,13 @@ type Sender interface {
 
 // Step is an error that says at which step of sending it failed, with the server's words.
 type Step struct {
-	Name  string        // "connect", "TLS", "log in", "sender", "recipient", "data", "answer"
-	Said  string        // by the server; printable, at most 500 characters
-	Hint  string        // what to do now
-	Final bool          // trying again does not help: it is given up
-	After time.Duration // how long the server asks us to wait before; 0: it does not say
-	Err   error
+	Name   string        // "connect", "TLS", "log in", "sender", "recipient", "data", "answer"
+	Said   string        // by the server; printable, at most 500 characters
+	Hint   string        // what to do now
+	Final  bool          // trying again does not help: it is given up
+	Partly bool          // others of the recipients have the message
+	After  time.Duration // how long the server asks us to wait before; 0: it does not say
+	Err    error
 }
 
 func (s *Step) Error() string {

@@ -120,7 +120,12 @@ func (b *box) send(ctx context.Context) {
 		b.sent = append(b.sent, now)
 	case is && step.Final, now.Sub(since) > giveUp:
 		b.failed(err, now)
-		b.sent = append(b.sent, now) // others of its recipients may have it, and who refuses it is not asked all the time
+		b.sent = append(b.sent, now) // who refuses it is not asked all the time
+		if is && step.Partly {
+			b.stat.Sent++
+			b.o.Logger.Error("a message was not taken by all who should have it", "channel", b.Name, "error", printable.Text(err.Error()))
+			break
+		}
 		b.stat.Dropped += int64(b.batch)
 		b.o.Logger.Error("a message is given up", "channel", b.Name, "events", b.batch, "error", printable.Text(err.Error()))
 	default:

@@ -378,8 +378,16 @@ func TestARefusalIsNotAskedForAgainAndAgain(t *testing.T) {
 			c.Tell(ban(n))
 			wait(10 * time.Second)
 		}
-		if s := c.Stats()[0]; s.Failed != 3 || s.Dropped+int64(s.Waiting) != 100 {
+		if s := c.Stats()[0]; s.Failed != 3 || s.Sent != 0 || s.Dropped+int64(s.Waiting) != 100 {
 			t.Errorf("stats: %+v", s)
+		}
+		box.answers(func() error {
+			return &notify.Step{Name: "recipient", Err: errors.New("no such user"), Final: true, Partly: true}
+		})
+		lost := c.Stats()[0].Dropped
+		wait(time.Hour)
+		if s := c.Stats()[0]; s.Sent != 1 || s.Dropped != lost || s.Waiting != 0 || s.Error == "" {
+			t.Errorf("where others have it: %+v", s)
 		}
 	})
 }

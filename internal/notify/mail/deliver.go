@@ -72,6 +72,7 @@ func (s *Sender) deliver(ctx context.Context, to []*mail.Address, raw []byte) (d
 	if worst == nil {
 		return done, nil
 	}
+	worst.Partly = len(accepted) > 0
 	worst.Err = fmt.Errorf("%s of %s refused: %s: %w", count(len(refused)), count(len(to)), names(refused), worst.Err)
 	return done, worst
 }

@@ -295,7 +295,7 @@ func TestOnlyRefusedForGood(t *testing.T) {
 	f := &fake{answers: map[string]string{"RCPT TO:<gone@example.com>": "550 5.1.1 User unknown"}}
 	s := sender(t, f.start(t), func(c *config.Mail) { c.To = append(c.To, "gone@example.com") })
 	err := s.Send(t.Context(), message())
-	if step := stepOf(t, err); !step.Final || !strings.Contains(err.Error(), "1 of 2 refused: gone@example.com") {
+	if step := stepOf(t, err); !step.Final || !step.Partly || !strings.Contains(err.Error(), "1 of 2 refused: gone@example.com") {
 		t.Errorf("%v", err)
 	}
 	if _, mails := f.got(); len(mails) != 1 {
