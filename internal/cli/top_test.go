@@ -304,6 +304,11 @@ func TestTopTerminal(t *testing.T) {
 	}
 	x.keys("q")
 	x.await(`(?m)^shell>`)
+
+	// Whoever ends it finds the terminal as it was.
+	x.run("clear; timeout --foreground 1 " + sekishoCommand(t, dir) + " top; stty -a")
+	x.await(`> 203\.0\.113\.7 `)
+	x.await(`(?s)[^-]icanon.*[^-]echo .*shell>`)
 }
 
 // TestTopDaemon: before a real daemon: an attack comes in, the ban is seen, and a key
