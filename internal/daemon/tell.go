@@ -115,8 +115,9 @@ func (d *Daemon) tellingMayDiffer() {
 func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rdap.Client, last func()) (stop func()) {
 	open, err := channels.Of(cfg, d.teller.host)
 	if err != nil {
-		d.log.Error("not all channels can be used", "error", err)
-		d.problem("notify", err.Error(), "mend it, then `sekisho reload`; `sekisho notify test` tries each channel")
+		wrong := withoutHints(err)
+		d.log.Error("not all channels can be used", "error", wrong)
+		d.problem("notify", wrong, "mend it, then `sekisho reload`; `sekisho notify test` tries each channel")
 	} else {
 		d.solved("notify")
 	}
@@ -159,6 +160,17 @@ func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rd
 		cancel()
 		<-done
 	}
+}
+
+// withoutHints is what is wrong, on one line.
+func withoutHints(err error) string {
+	var lines []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line != "" && !strings.HasPrefix(line, "hint: ") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // recall has a herald that is another one than last know from where people logged in.

@@ -240,7 +240,7 @@ func (h *Herald) Banned(bans []lease.Lease, enforced bool, now time.Time) {
 			word = strings.Replace(word, "was banned", "would have been banned", 1)
 		}
 		h.tell(notify.Event{
-			Kind: kind, Level: notify.Info, Time: now, Key: l.Prefix.String(), Ban: &facts,
+			Kind: kind, Level: notify.Info, Time: now, Key: l.Prefix.String(), Ban: &facts, Part: h.attack != nil && l.Cause != manual,
 			What:   fmt.Sprintf("%s %s: %s", printable.Prefix(l.Prefix), word, cmp.Or(l.Reason, l.Cause)),
 			Remedy: "let it in again with: sekisho unban " + printable.Prefix(l.Prefix),
 		})
@@ -438,6 +438,7 @@ func (h *Herald) Notice(n guard.Notice, now time.Time) {
 	switch n.Kind {
 	case guard.NoticeAccepted:
 		e.Kind, e.Level = notify.LoginDoubt, notify.Alarm
+		e.What = fmt.Sprintf("%s from %s %s", printable.Text(n.User), n.Addr, n.Text)
 		e.Login = &notify.LoginFacts{User: n.User, Addr: n.Addr, Country: h.o.Exact(n.Addr)}
 		e.Remedy = fmt.Sprintf("make sure that it was its owner; if not: sekisho ban %s --force, end the session, and change their keys", n.Addr)
 	case guard.NoticeIneffective:

@@ -91,13 +91,20 @@ func TestAnAttackBeginsAndEnds(t *testing.T) {
 	h.Advance(at.Add(6 * time.Minute))
 	h.Advance(at.Add(time.Hour))
 	var told []notify.Event
+	part := 0
 	for _, e := range *events {
+		if e.Part {
+			part++
+		}
 		if e.Kind != notify.Ban {
 			told = append(told, e)
 		}
 	}
 	if diff := cmp.Diff([]notify.Kind{notify.AttackBegan, notify.AttackEnded}, kinds(told)); diff != "" {
 		t.Fatalf("-want +got:\n%s", diff)
+	}
+	if part != 100-attackBans {
+		t.Errorf("%d bans are part of it, want those since it was told of", part)
 	}
 	if f := told[0].Attack; f.Bans != attackBans || f.Attempts != 5*attackBans || len(f.Prefixes) != attackBans || len(f.Users) != 3 || f.Places[0].Count != attackBans {
 		t.Errorf("its beginning: %+v", f)

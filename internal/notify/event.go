@@ -75,6 +75,8 @@ type Event struct {
 	// Key names what it is about; where there is no such thing it is empty. Of events of one kind and
 	// key a channel is told at most once in ten minutes.
 	Key string `json:"key,omitempty"`
+	// Part is of a Ban or Repeat within an attack: AttackEnded tells what all of them came to.
+	Part bool `json:"part_of_attack,omitempty"`
 
 	Ban    *BanFacts    `json:"ban,omitempty"`    // of Ban, Repeat, Unban
 	Attack *AttackFacts `json:"attack,omitempty"` // of AttackBegan, AttackEnded

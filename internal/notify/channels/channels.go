@@ -33,6 +33,7 @@ func Of(cfg config.Notify, host string) ([]courier.Channel, error) {
 		}
 		all = append(all, courier.Channel{
 			Name: name, Sender: sender, Events: events, PerHour: limits.PerHour, Digest: limits.Digest, Quiet: limits.Quiet, Language: cfg.Language,
+			Together: name != "webhook" && name != "command", // programs may follow each ban
 		})
 	}
 	if c := cfg.Mail; c != nil {

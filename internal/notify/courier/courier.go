@@ -28,6 +28,8 @@ type Channel struct {
 	Digest   config.Digest
 	Quiet    config.Hours
 	Language config.Language
+	// Together is that bans of an attack are not told one by one, where its end is told.
+	Together bool
 }
 
 // Options are what a Courier needs. Only Channels and Write are needed.
@@ -78,6 +80,9 @@ func New(o Options) *Courier {
 // Tell hands an event over and returns at once.
 func (c *Courier) Tell(e notify.Event) {
 	for _, b := range c.boxes {
+		if e.Part && b.Together && slices.Contains(b.Events, notify.AttackEnded) {
+			continue
+		}
 		if slices.Contains(b.Events, e.Kind) {
 			b.put(e, time.Now())
 		}

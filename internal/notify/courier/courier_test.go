@@ -87,7 +87,7 @@ func run(t *testing.T, ch Channel, o Options, f func(*Courier, *letterbox)) {
 		if ch.Name == "" {
 			ch.Name = "mail"
 		}
-		ch.Events = []notify.Kind{notify.Ban, notify.Degraded, notify.Test}
+		ch.Events = append(ch.Events, notify.Ban, notify.Degraded, notify.Test)
 		if ch.PerHour == 0 {
 			ch.PerHour = 100
 		}
@@ -459,4 +459,34 @@ func TestAClockThatWasWrong(t *testing.T) {
 			t.Errorf("told of %d events, want 1", box.told())
 		}
 	})
+}
+
+// TestBansOfAnAttack: people are told of its beginning and its end, programs of each ban.
+func TestBansOfAnAttack(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ch   Channel
+		want int
+	}{
+		{"people", Channel{Together: true, Events: []notify.Kind{notify.AttackBegan, notify.AttackEnded}}, 3},
+		{"people who are not told of attacks", Channel{Together: true}, 3},
+		{"programs", Channel{Events: []notify.Kind{notify.AttackBegan, notify.AttackEnded}}, 5},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, tt.ch, Options{}, func(c *Courier, box *letterbox) {
+				c.Tell(ban(1))
+				c.Tell(notify.Event{Kind: notify.AttackBegan})
+				for n := range 2 {
+					e := ban(2 + n)
+					e.Part = true
+					c.Tell(e)
+				}
+				c.Tell(notify.Event{Kind: notify.AttackEnded})
+				wait(time.Minute)
+				if box.told() != tt.want {
+					t.Errorf("told of %d events, want %d", box.told(), tt.want)
+				}
+			})
+		})
+	}
 }
