@@ -193,6 +193,16 @@ func statusRows(s daemon.Status, now time.Time) [][]string {
 		}
 		rows = append(rows, []string{"log", sanitize(source.Name) + ": " + text})
 	}
+	for _, c := range s.Channels {
+		text := fmt.Sprintf("%s sent, %d waiting", plural(int(c.Sent), "message"), c.Waiting)
+		if c.Dropped > 0 {
+			text += fmt.Sprintf(", %d events never told", c.Dropped)
+		}
+		if c.Error != "" {
+			text += fmt.Sprintf("; fails since %s: %s", clockTime(c.Since), c.Error)
+		}
+		rows = append(rows, []string{"told by", c.Channel + ": " + text})
+	}
 	return rows
 }
 
