@@ -22,7 +22,8 @@ func Line(s string, maxRunes int) string {
 }
 
 // Text is s as lines, of at most maxRunes characters in all: line feeds stay, no line ends in a
-// space, and there is no empty line at the end. All else is as in Line.
+// space but "-- ", below which a signature stands (RFC 3676, section 4.3), and there is no empty line
+// at the end. All else is as in Line.
 func Text(s string, maxRunes int) string {
 	s = strings.ReplaceAll(head(s, maxRunes), "\r\n", "\n")
 	var b strings.Builder
@@ -33,7 +34,10 @@ func Text(s string, maxRunes int) string {
 			}
 			return r
 		}, strings.ToValidUTF8(line, "\ufffd"))
-		b.WriteString(printable.Text(strings.TrimRight(line, " ")))
+		if line = strings.TrimSuffix(line, " "); line != "-- " { // its line feed is a space by now
+			line = strings.TrimRight(line, " ")
+		}
+		b.WriteString(printable.Text(line))
 		b.WriteByte('\n')
 	}
 	return strings.TrimRight(Cut(strings.TrimRight(b.String(), "\n"), maxRunes), "\n ")

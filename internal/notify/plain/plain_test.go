@@ -43,6 +43,8 @@ func TestText(t *testing.T) {
 		{"tabs", "a\tb", 100, "a b"},
 		{"terminal", "a\x1b]0;x\x07\nb\x00", 100, "a\\x1b]0;x\\a\nb\\x00"},
 		{"spaces at the end", "a  \nb \n \n", 100, "a\nb"},
+		{"a signature", "a \n-- \nb", 100, "a\n-- \nb"},
+		{"nearly one", "--  \n-- -- \n", 100, "--\n-- --"},
 		{"long", "abc\ndef", 5, "abc\n…"},
 		{"not UTF-8", "a\xffb", 100, "a\ufffdb"},
 	} {
