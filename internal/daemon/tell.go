@@ -379,14 +379,18 @@ func (d *Daemon) tellProblems(problems map[string]Problem, now time.Time) {
 	known := d.teller.known
 	for key, p := range problems {
 		was, told := known[key]
-		if told && (!was.over || now.Sub(was.at) < comesBack) {
+		worse := told && p.Severity == Critical && was.Severity != Critical
+		if told && !worse && (!was.over || now.Sub(was.at) < comesBack) {
 			continue
 		}
-		level := notify.Warning
+		e := notify.Event{Kind: kindOf(key), Level: notify.Warning, State: notify.Began, Key: key, What: p.What, Remedy: p.Remedy}
 		if p.Severity == Critical {
-			level = notify.Alarm
+			e.Level = notify.Alarm
 		}
-		d.teller.tell(notify.Event{Kind: kindOf(key), Level: level, State: notify.Began, Key: key, What: p.What, Remedy: p.Remedy})
+		if worse {
+			e.Key += " worse" // else it is what was told already
+		}
+		d.teller.tell(e)
 		known[key] = toldProblem{p, now, false}
 	}
 	for key, was := range known {

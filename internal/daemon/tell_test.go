@@ -250,6 +250,11 @@ func TestAProblemThatComesAndGoes(t *testing.T) {
 			is(well, 5*time.Second, 4, "it flaps")
 		}
 		is(well, time.Hour, 4, "all is well")
+		worse := map[string]Problem{"unwritten": {What: "the disk is full", Severity: Critical}}
+		is(bad, 5*time.Second, 5, "it begins")
+		is(worse, time.Minute, 6, "it is worse")
+		is(bad, time.Hour, 6, "it is bad again")
+		is(well, time.Hour, 7, "it is over")
 		if len(d.teller.known) != 0 {
 			t.Errorf("remembered: %v", d.teller.known)
 		}

@@ -63,7 +63,9 @@ func (b *box) due(now time.Time) (at time.Time, ok bool) {
 	limit := b.PerHour
 	if !slices.ContainsFunc(b.queue, func(w waiting) bool { return w.Event.Level == notify.Alarm || w.Event.Kind == notify.Test }) {
 		limit -= limit / forAlarms
-		at = later(at, digestAt(b.Digest, first))
+		if !slices.ContainsFunc(b.queue, func(w waiting) bool { return w.Event.Report != nil }) { // which is no part of a digest
+			at = later(at, digestAt(b.Digest, first))
+		}
 		if len(b.Quiet) > 0 && b.Quiet.Allow(later(at, now)) {
 			at = later(at, b.Quiet.End(later(at, now)))
 		}

@@ -204,6 +204,16 @@ func TestDigestAndQuietHours(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a report is no part of a digest", func(t *testing.T) {
+		run(t, Channel{Digest: config.DigestDaily, Events: []notify.Kind{notify.Report}}, Options{}, func(c *Courier, box *letterbox) {
+			c.Tell(ban(1))
+			c.Tell(notify.Event{Kind: notify.Report, Report: &notify.ReportText{Subject: "the week"}})
+			wait(time.Minute)
+			if messages, _ := box.got(); len(messages) != 2 || messages[1].Events[0].Report == nil {
+				t.Errorf("messages: %+v", messages)
+			}
+		})
+	})
 	t.Run("an alarm waits for neither", func(t *testing.T) {
 		run(t, Channel{Digest: config.DigestDaily, Quiet: config.Hours{night}}, Options{}, func(c *Courier, box *letterbox) {
 			c.Tell(ban(1))
