@@ -38,7 +38,8 @@ type Options struct {
 	Channels []Channel
 	// Write makes a message of events; id is the same when it is sent again.
 	Write func(events []notify.Event, more int, language config.Language, id string) notify.Message
-	// Owner says whose an address is; nil: nobody is asked. It may take its time.
+	// Owner says whose an address is; nil: nobody is asked. It may take its time. Beside an error
+	// it may have said a part: its ASN, its Reverse.
 	Owner  func(ctx context.Context, addr netip.Addr) (notify.Owner, error)
 	Logger *slog.Logger // nil: nobody is told
 }

@@ -500,3 +500,28 @@ func TestBansOfAnAttack(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatIsKnownOfAnOwner: where registries fail there is what DNS has, and alarms come first.
+func TestWhatIsKnownOfAnOwner(t *testing.T) {
+	var asked []netip.Addr
+	o := Options{Owner: func(_ context.Context, a netip.Addr) (notify.Owner, error) {
+		if asked = append(asked, a); len(asked) > 1 {
+			return notify.Owner{}, errors.New("nobody knows")
+		}
+		return notify.Owner{ASN: 64496}, errors.New("no registry answers")
+	}}
+	run(t, Channel{}, o, func(c *Courier, box *letterbox) {
+		c.Tell(ban(1))
+		worse := ban(2)
+		worse.Level = notify.Alarm
+		c.Tell(worse)
+		wait(time.Minute)
+		messages, _ := box.got()
+		if len(messages) != 1 || len(asked) != 2 || asked[0] != worse.Ban.Prefix.Addr() {
+			t.Fatalf("asked for %v, messages: %+v", asked, messages)
+		}
+		if e := messages[0].Events; e[0].Owner != nil || e[1].Owner == nil || e[1].Owner.ASN != 64496 {
+			t.Errorf("events: %+v", e)
+		}
+	})
+}
