@@ -126,6 +126,43 @@ func TestFromRulesToAListAndBack(t *testing.T) {
 	}
 }
 
+// TestTwoConfigurationsKeepTheirLists: of two configurations in one account whose targets
+// allow groups of the same name, neither lets its people in through the other's doors.
+func TestTwoConfigurationsKeepTheirLists(t *testing.T) {
+	listed := strings.Replace(onePerson, "group: GROUP", "group: GROUP, via: prefix_list", 1)
+	w := newWorld(t, listed)
+	other := w.server.AddGroup(w.here, ec2test.Group{Name: "another team's"})
+	theirs := strings.NewReplacer("GROUP", other, "203.0.113.7", "192.0.2.99").Replace(listed)
+	if res := w.apply(t, w.Access); res.Err() != nil {
+		t.Fatal(res.Err())
+	}
+	b := w.configured(t, theirs)
+	if res := w.apply(t, b); res.Err() == nil || !strings.Contains(res.Err().Error(), "another configuration keeps it") {
+		t.Errorf("the other's apply: %v", res.Err())
+	}
+	entries := func() (all []string) {
+		for _, l := range w.server.PrefixLists(w.here) {
+			for _, e := range l.Entries {
+				all = append(all, e.Prefix.String())
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got := entries(); !slices.Equal(got, []string{"203.0.113.7/32"}) {
+		t.Errorf("the lists hold %v", got)
+	}
+	b = w.configured(t, theirs+"aws: {name: theirs}\n")
+	for _, a := range []*Access{b, w.Access, b} {
+		if res := w.apply(t, a); res.Err() != nil || !res.Left.Empty() {
+			t.Errorf("with a name of its own: %v, %+v", res.Err(), res.Left.Lists)
+		}
+	}
+	if got := entries(); !slices.Equal(got, []string{"192.0.2.99/32", "203.0.113.7/32"}) {
+		t.Errorf("the lists hold %v", got)
+	}
+}
+
 func TestLocksOut(t *testing.T) {
 	listed := strings.Replace(onePerson, "group: GROUP", "group: GROUP, via: prefix_list", 1)
 	gone := func(yaml string) string {

@@ -174,7 +174,7 @@ func (a *Access) fixedOf(door Door) map[netip.Prefix][]string {
 func (a *Access) wantedRules(door Door, lists map[listKey]string) []Wanted {
 	people := a.fixedOf(door)
 	if door.AWS.Via == config.ViaPrefixList {
-		return wantedLists(door, people, lists)
+		return a.wantedLists(door, people, lists)
 	}
 	var wanted []Wanted
 	for _, p := range slices.SortedFunc(maps.Keys(people), netip.Prefix.Compare) {

@@ -126,7 +126,7 @@ func draw(t *rapid.T, s *ec2test.Server, marks, withLists bool) *scene {
 			office[p] = s.AddPrefixList(p, ec2test.PrefixList{Name: "office", MaxEntries: 3, Entries: []ec2test.Entry{{Prefix: addresses[some(4)]}}})
 		}
 		for range some(3) { // of ours, as it was once, or of nobody any more
-			key := listKey{securitygroup.Place{Region: p.Region}, strings.Join(subset([]string{"alice", "dev", "ops"}, 1), " "), 4}
+			key := listKey{"", securitygroup.Place{Region: p.Region}, strings.Join(subset([]string{"alice", "dev", "ops"}, 1), " "), 4}
 			l := ec2test.PrefixList{Name: key.name(), MaxEntries: 5, Tags: map[string]string{securitygroup.TagManaged: "yes", securitygroup.TagList: key.tag()}}
 			for _, a := range addresses[:5] {
 				if chance(30) {

@@ -20,6 +20,7 @@ import (
 
 // listKey is which list: those of a place whose targets allow the same people share one.
 type listKey struct {
+	config string // the configuration's name
 	place  securitygroup.Place
 	who    string // as Allow has it, sorted, with spaces
 	family int
@@ -32,7 +33,7 @@ func (k listKey) tag() string {
 	if len(who) > room { // long ones differ by what is not seen of them
 		who = fmt.Sprintf("%s... %x", who[:room], sha256.Sum256([]byte(who)))[:room+20]
 	}
-	return securitygroup.Describe(fmt.Sprintf("%s IPv%d", who, k.family))
+	return belonging(k.config) + securitygroup.Describe(fmt.Sprintf("%s IPv%d", who, k.family))
 }
 
 func (k listKey) name() string { return "sekisho " + k.tag() }
@@ -40,10 +41,27 @@ func (k listKey) name() string { return "sekisho " + k.tag() }
 // pending is the id of a list that is not made yet.
 func (k listKey) pending() string { return "(the list " + k.name() + ")" }
 
-func keyOf(door Door, family int) listKey {
+// belonging begins the tags of a configuration's lists.
+func belonging(config string) string {
+	if config == "" {
+		return ""
+	}
+	return config + ": "
+}
+
+// isOf reports whether a list is one of a configuration's: those of another have its name.
+func isOf(l securitygroup.PrefixList, config string) bool {
+	tag := l.Tags[securitygroup.TagList]
+	if config == "" {
+		return !strings.Contains(tag, ": ")
+	}
+	return strings.HasPrefix(tag, belonging(config))
+}
+
+func (a *Access) keyOf(door Door, family int) listKey {
 	who := allowed(door)
 	slices.Sort(who)
-	return listKey{door.Place(), strings.Join(slices.Compact(who), " "), family}
+	return listKey{a.Config.AWS.Name, door.Place(), strings.Join(slices.Compact(who), " "), family}
 }
 
 // ListPlan is what has to change in one list.
@@ -137,13 +155,13 @@ func split(people map[netip.Prefix][]string) map[int]map[netip.Prefix][]string {
 
 // wantedLists are the rules for door that name lists: of each family that anybody has an
 // address of.
-func wantedLists(door Door, people map[netip.Prefix][]string, ids map[listKey]string) []Wanted {
+func (a *Access) wantedLists(door Door, people map[netip.Prefix][]string, ids map[listKey]string) []Wanted {
 	var wanted []Wanted
 	for _, family := range []int{4, 6} {
 		if len(split(people)[family]) == 0 {
 			continue
 		}
-		key := keyOf(door, family)
+		key := a.keyOf(door, family)
 		id := ids[key]
 		if id == "" {
 			id = key.pending()

@@ -112,7 +112,7 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 		byGroup[d.AWS.Group] = append(byGroup[d.AWS.Group], d)
 		if d.AWS.Via == config.ViaPrefixList {
 			for family, people := range split(a.fixedOf(d)) {
-				key := keyOf(d, family)
+				key := a.keyOf(d, family)
 				listed[key] = people
 				if naming[key] == nil {
 					naming[key] = map[string]bool{}
@@ -129,11 +129,14 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 	for _, d := range a.Doors() {
 		if d.Place() == place && d.AWS.Via == config.ViaPrefixList && byGroup[d.AWS.Group] == nil {
 			for family := range split(a.fixedOf(d)) {
-				others[keyOf(d, family).tag()] = true
+				others[a.keyOf(d, family).tag()] = true
 			}
 		}
 	}
 	plan.Lists = planLists(place, listed, seen.lists, counts, others)
+	if err := a.keepShared(ctx, place, &plan); err != nil {
+		return Plan{}, err
+	}
 	ids := map[listKey]string{}
 	for _, l := range plan.Lists {
 		if !l.Delete {
@@ -154,6 +157,41 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 		plan.Groups = append(plan.Groups, g)
 	}
 	return plan, nil
+}
+
+// keepShared leaves lists as they are that a group names which this configuration does not:
+// whoever keeps that group wants other people in them.
+func (a *Access) keepShared(ctx context.Context, place securitygroup.Place, plan *Plan) error {
+	change := slices.ContainsFunc(plan.Lists, func(l ListPlan) bool { return l.List.ID != "" && !l.Empty() })
+	if !change {
+		return nil
+	}
+	known := map[groupIn]bool{}
+	for _, d := range a.Doors() {
+		known[groupIn{d.Place(), d.AWS.Group}] = true
+	}
+	foreign := map[string]string{} // a group that is not ours, by the list that it names
+	if err := a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rules []securitygroup.Rule) error {
+		for _, r := range rules {
+			if r.Source.PrefixList != "" && !known[groupIn{place, r.Group}] {
+				foreign[r.Source.PrefixList] = r.Group
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for i, l := range plan.Lists {
+		group, shared := foreign[l.List.ID]
+		if !shared || l.Empty() {
+			continue
+		}
+		const hint = "give each configuration that keeps lists in that account a name of its own: aws.name; where it was a target of this one, take its rule away: `sekisho check` names it"
+		err := hinted(hint, "prefix list %s %q is named by %s too, which no target names: another configuration keeps it, and it is left as it is", l.List.ID, l.Name, group)
+		plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: hint, err: err})
+		plan.Lists[i].Add, plan.Lists[i].Remove, plan.Lists[i].Max, plan.Lists[i].Delete = nil, nil, l.List.Max, false
+	}
+	return nil
 }
 
 // look reads what a plan needs of a place.
@@ -185,8 +223,9 @@ func (a *Access) look(ctx context.Context, place securitygroup.Place, doors []Do
 			return nil
 		})
 	})
-	group.Go(func() (err error) {
-		s.lists, err = a.Cloud.Lists(ctx, place, securitygroup.ListQuery{Tags: securitygroup.ManagedTags()}, true)
+	group.Go(func() error {
+		lists, err := a.Cloud.Lists(ctx, place, securitygroup.ListQuery{Tags: securitygroup.ManagedTags()}, true)
+		s.lists = slices.DeleteFunc(lists, func(l securitygroup.PrefixList) bool { return !isOf(l, a.Config.AWS.Name) })
 		return err
 	})
 	if err := group.Wait(); err != nil {

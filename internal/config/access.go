@@ -7,6 +7,9 @@ import (
 
 // AWS says how the clouds' accounts are reached: security groups are in one of them.
 type AWS struct {
+	// Name tells this configuration from others that keep prefix lists in the same
+	// accounts; "": there are none.
+	Name string
 	// Endpoint takes the place of AWS's own, for an emulator; "": AWS's own, or what
 	// AWS_ENDPOINT_URL says.
 	Endpoint string

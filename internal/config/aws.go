@@ -175,6 +175,8 @@ func addressService() form {
 func (a *AWS) table() group {
 	return group{
 		{"endpoint", "Takes the place of AWS's own service: an emulator's. Left out, `AWS_ENDPOINT_URL` is heeded, as everywhere.", word{p: &a.Endpoint, form: endpoint()}},
+		{"name", "Tells this configuration from others that keep managed prefix lists in the same accounts: each has lists of its own then.",
+			word{p: &a.Name, form: nameForm("a name", "name of your own, or `\"\"`: there are no others", "tokyo")}},
 		{"reap", "How often `sekisho run` looks for rules that are past their end, and takes them away. One host of a team is enough. " +
 			"`sekisho reap` does the same once.", every{&a.Reap, reapMin, reapMax}},
 		{"address_services", "Who is asked for the address that this machine is seen by, in this order: services that answer with nothing else. " +
