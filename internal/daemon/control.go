@@ -487,6 +487,19 @@ func (d *Daemon) Bans(ctx context.Context) []Ban {
 	return bans
 }
 
+// absentLogs are the problems of logs that are not there, by key. Called with d.mu held.
+func (d *Daemon) absentLogs() map[string]Problem {
+	absent := map[string]Problem{}
+	for _, f := range d.sources {
+		if path, ok := strings.CutPrefix(f.name, "file:"); ok {
+			if _, err := os.Stat(path); err != nil {
+				absent["absent "+path] = problemOf("absent", fmt.Sprintf("nothing is read: %v", err), "it is waited for; see that sshd logs, and where (log.files)")
+			}
+		}
+	}
+	return absent
+}
+
 // Status is what is going on.
 func (d *Daemon) Status(ctx context.Context) Status {
 	s := Status{
@@ -506,16 +519,13 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		s.Problems = append(s.Problems, d.trouble[key])
 	}
 	d.conntrackStatus(&s)
-	var absent []Problem
 	for _, f := range d.sources {
 		s.Sources = append(s.Sources, f.status())
-		if path, ok := strings.CutPrefix(f.name, "file:"); ok {
-			if _, err := os.Stat(path); err != nil {
-				absent = append(absent, problemOf("absent", fmt.Sprintf("nothing is read: %v", err), "it is waited for; see that sshd logs, and where (log.files)"))
-			}
-		}
 	}
-	s.Problems = slices.Concat(absent, s.Problems)
+	absent := d.absentLogs()
+	for _, key := range slices.Sorted(maps.Keys(absent)) {
+		s.Problems = append(s.Problems, absent[key]) // which is what worstFirst brings to the front
+	}
 	d.mu.Unlock()
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	d.firewallStatus(ctx, fw, &s)

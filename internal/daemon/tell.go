@@ -42,6 +42,7 @@ type teller struct {
 	kick    chan struct{}
 	begun   chan struct{}          // closed when there is who is told of what the logs say
 	known   map[string]toldProblem // by key; of watchProblems alone
+	absent  map[string]time.Time   // since when a log was not seen, by its problem's key; of watchProblems alone
 }
 
 // toldProblem is a problem that people were told of.
@@ -62,7 +63,7 @@ func newTeller() teller {
 	if err != nil {
 		host = "localhost"
 	}
-	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), begun: make(chan struct{}), known: map[string]toldProblem{}}
+	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), begun: make(chan struct{}), known: map[string]toldProblem{}, absent: map[string]time.Time{}}
 }
 
 // tell hands an event to the courier, if there is one.
@@ -325,7 +326,7 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 			now := time.Now()
 			d.watchChannels(now)
 			if d.teller.courier.Load() != nil {
-				d.tellProblems(d.problems(), now)
+				d.tellProblems(d.problems(now), now)
 			}
 		}
 	}
@@ -352,8 +353,12 @@ func (d *Daemon) watchChannels(now time.Time) {
 	maps.Copy(d.trouble, dead)
 }
 
-// problems are those of the moment, by key.
-func (d *Daemon) problems() map[string]Problem {
+// absentAfter is how long a log may be away until people are told: one that was rotated
+// may come back with its next line.
+const absentAfter = 10 * time.Minute
+
+// problems are those of the moment that people are told of, by key.
+func (d *Daemon) problems(at time.Time) map[string]Problem {
 	now := map[string]Problem{}
 	if err := d.rec.Degraded(); err != nil {
 		now["unwritten"] = problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart")
@@ -361,6 +366,17 @@ func (d *Daemon) problems() map[string]Problem {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	maps.Copy(now, d.trouble)
+	absent := d.absentLogs()
+	maps.DeleteFunc(d.teller.absent, func(key string, _ time.Time) bool { _, still := absent[key]; return !still })
+	for key, p := range absent {
+		since, ok := d.teller.absent[key]
+		if !ok {
+			since, d.teller.absent[key] = at, at
+		}
+		if at.Sub(since) >= absentAfter {
+			now[key] = p
+		}
+	}
 	var s Status
 	d.conntrackStatus(&s)
 	for _, p := range s.Problems {

@@ -333,3 +333,33 @@ func TestTheWeekGoneBy(t *testing.T) {
 		})
 	}
 }
+
+// TestALogThatIsAway: people are told, for nobody is banned meanwhile; not when it is rotated.
+func TestALogThatIsAway(t *testing.T) {
+	f := follow(t, dryFiles+"log: {source: files, files: [DIR/a]}\n")
+	f.start(t)
+	told := func(at time.Time) bool {
+		for key := range f.Daemon.problems(at) {
+			if strings.HasPrefix(key, "absent ") {
+				return true
+			}
+		}
+		return false
+	}
+	begun := time.Now()
+	if told(begun) {
+		t.Error("told of a log that is there")
+	}
+	if err := os.Remove(filepath.Join(f.dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if told(begun) || told(begun.Add(absentAfter-time.Second)) || !told(begun.Add(absentAfter)) {
+		t.Error("not told, or too soon")
+	}
+	if err := os.WriteFile(filepath.Join(f.dir, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if told(begun.Add(absentAfter)) || len(f.teller.absent) != 0 {
+		t.Error("told of a log that is there")
+	}
+}
