@@ -78,6 +78,8 @@ type NoAnswer struct {
 	// Asked: others were asked for our address, and may not know it.
 	Asked bool
 	*relay.DialError
+
+	remembered bool // they were asked some minutes ago
 }
 
 func (e *NoAnswer) Error() string {
@@ -123,8 +125,15 @@ func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 		way, _, err = p.connect(ctx, addrs, d, now, true)
 		silent, is = errors.AsType[*NoAnswer](err)
 	}
-	if is && silent.Asked {
-		_ = p.Own.Forget() // it may be another by now
+	if !is || !silent.Asked {
+		return way, err
+	}
+	_ = p.Own.Forget() // it may be another by now
+	if !silent.remembered || ctx.Err() != nil {
+		return way, err
+	}
+	if own, _, again := p.own(ctx, addrs); again == nil && p.Door.Prefix(own.Addr) != silent.Own { // it was another network's
+		way, _, err = p.connect(ctx, addrs, d, now, true)
 	}
 	return way, err
 }
@@ -132,11 +141,11 @@ func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 // connect is Connect by one address of ours, as was decided at a time. reused says that
 // others had opened the door; with anew set it is opened whatever they did.
 func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, at time.Time, anew bool) (_ *Way, reused bool, err error) {
-	own, by, to, err := p.own(ctx, addrs)
+	own, to, err := p.own(ctx, addrs)
 	if err != nil {
 		return nil, false, err
 	}
-	w := &Way{Own: p.Door.Prefix(own), By: by, p: p, length: d.Until.Sub(at), until: d.Latest, opening: make(chan struct{})}
+	w := &Way{Own: p.Door.Prefix(own.Addr), By: own.By, p: p, length: d.Until.Sub(at), until: d.Latest, opening: make(chan struct{})}
 	if w.use, err = p.Book.Enter(ctx, intent.Key{Target: p.Door.Name, Person: p.Person, Prefix: w.Own}); err != nil {
 		return nil, false, err
 	}
@@ -170,7 +179,7 @@ func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, a
 	case !is:
 		return nil, reused, err // it says also why what may be open cannot be shut, and that ends by itself
 	case ctx.Err() == nil:
-		err = &NoAnswer{p.Door, w.Own, by, !p.IP.IsValid(), no}
+		err = &NoAnswer{p.Door, w.Own, own.By, !p.IP.IsValid(), no, own.Cached}
 	}
 	return nil, reused, errors.Join(err, left)
 }
@@ -232,7 +241,7 @@ func (w *Way) ask(ctx context.Context, e intent.Entry, ready func()) error {
 
 // own is our address as the target sees it, who said so, and where to connect then: the
 // addresses of the first family of addrs in which we have one.
-func (p *Passage) own(ctx context.Context, addrs []netip.Addr) (own netip.Addr, by []string, to []netip.AddrPort, err error) {
+func (p *Passage) own(ctx context.Context, addrs []netip.Addr) (own ownaddr.Answer, to []netip.AddrPort, err error) {
 	var errs []error
 	for _, family := range families(addrs, p.IP) {
 		to = nil
@@ -242,18 +251,18 @@ func (p *Passage) own(ctx context.Context, addrs []netip.Addr) (own netip.Addr, 
 			}
 		}
 		if len(to) == 0 {
-			return own, nil, nil, hinted("give one of the family that the host has", "%s has no %s address, and %s is one", p.Host, family, p.IP)
+			return own, nil, hinted("give one of the family that the host has", "%s has no %s address, and %s is one", p.Host, family, p.IP)
 		}
 		if p.IP.IsValid() {
-			return p.IP, []string{"--ip"}, to, nil
+			return ownaddr.Answer{Addr: p.IP, By: []string{"--ip"}}, to, nil
 		}
 		answer, err := p.Own.Find(ctx, family, to[0].Addr())
 		if err == nil {
-			return answer.Addr, answer.By, to, nil
+			return answer, to, nil
 		}
 		errs = append(errs, err)
 	}
-	return own, nil, nil, &Error{errors.Join(errs...), "give the address that you are seen by: --ip ADDR"}
+	return own, nil, &Error{errors.Join(errs...), "give the address that you are seen by: --ip ADDR"}
 }
 
 // families are those of addrs, in their order; the one of ip alone where that is given.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sekisho/internal/access"
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
 	"sekisho/internal/posture"
@@ -88,7 +89,7 @@ func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, uns
 	for _, group := range plan.Groups {
 		if n := len(group.Changes); n > 0 {
 			found = append(found, posture.Finding{
-				ID: "group_plan", Severity: posture.Low, What: fmt.Sprintf("%s in %s (%s) is not as the file says: %s", group.Group.ID, group.Place, strings.Join(group.Targets, ", "), plural(n, "change")),
+				ID: "group_plan", Severity: planSeverity(group.Changes), What: fmt.Sprintf("%s in %s (%s) is not as the file says: %s", group.Group.ID, group.Place, strings.Join(group.Targets, ", "), plural(n, "change")),
 				Why: "somebody gets in who should not, or the other way round", Remedy: "sekisho plan --groups, then: sekisho apply --groups",
 			})
 		}
@@ -101,6 +102,15 @@ func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, uns
 		}
 	}
 	return found, unseen
+}
+
+// planSeverity is how bad it is that a group is not as the file says: worse where somebody
+// gets in who should not.
+func planSeverity(changes []access.Change) posture.Severity {
+	if slices.ContainsFunc(changes, func(c access.Change) bool { return c.Op == access.Remove || c.Op == access.Modify }) {
+		return posture.Medium
+	}
+	return posture.Low
 }
 
 // askDaemon asks the daemon, shortly.

@@ -338,10 +338,8 @@ func sshConfigCommand(g *globals) *cobra.Command {
 			if g.json {
 				return u.json(blocks)
 			}
-			for i, b := range blocks {
-				if i > 0 {
-					u.line("")
-				}
+			for _, b := range blocks {
+				u.line("") // also where it is appended to a file whose last line has no end
 				u.line("Host " + strings.Join(b.Hosts, " "))
 				for _, l := range b.Lines {
 					fmt.Fprintln(g.stdout, "    "+sanitize(l))

@@ -137,7 +137,11 @@ func (u *ui) tested(v testView) {
 	}
 	text += ": " + v.Error
 	if v.Said != "" {
-		text += ": the server said " + v.Said
+		who := "the server"
+		if v.Channel == "command" {
+			who = "it"
+		}
+		text += ": " + who + " said " + v.Said
 	}
 	u.warn(text, v.Hint)
 }

@@ -75,10 +75,24 @@ func In(dir string) (*Book, error) {
 	entries, _ := b.Entries() // what cannot be read now, cannot be forgotten
 	for _, e := range entries {
 		if time.Since(e.Until) > keep {
-			_ = os.Remove(b.path(e.Key))
+			b.forget(e.Key)
 		}
 	}
 	return b, nil
+}
+
+// forget takes away the entry of a key, if it ended long ago and nobody is at it.
+func (b *Book) forget(key Key) {
+	now, done := context.WithCancel(context.Background())
+	done() // nobody is waited for
+	u, err := b.Enter(now, key)
+	if err != nil {
+		return
+	}
+	defer u.Done()
+	if e, ok := u.Entry(); ok && time.Since(e.Until) > keep {
+		_ = u.Forget() // the next one does
+	}
 }
 
 // Dir is the folder.

@@ -47,9 +47,24 @@ func (k kept) Retrieve(ctx context.Context) (aws.Credentials, error) {
 		return got, err
 	}
 	if raw, err := json.Marshal(got); err == nil {
+		k.sweep()
 		_ = durable.Replace(k.path, raw, nil) // the next process gets them anew then
 	}
 	return got, nil
+}
+
+// sweep takes away what has ended of those that are kept.
+func (k kept) sweep() {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(k.path), "credentials-*"))
+	if err != nil {
+		return
+	}
+	for _, path := range files {
+		var c aws.Credentials
+		if raw, err := os.ReadFile(path); err == nil && (json.Unmarshal(raw, &c) != nil || time.Now().After(c.Expires)) {
+			_ = os.Remove(path) // the next one does
+		}
+	}
 }
 
 // drop takes them away: AWS does not take them.
