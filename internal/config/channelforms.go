@@ -192,7 +192,7 @@ func badHook(s, example string) (hint, wrong string) {
 	p, err := strconv.ParseUint(u.Port(), 10, 16)
 	switch {
 	case wrong != "":
-		return "write the name of the host, as " + example, wrong
+		return "the host must be a public one, or one of your own: " + example, wrong
 	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && (err != nil || p == 0):
 		return "ports are numbers from 1 to 65535", "has no port after the colon"
 	case u.Scheme == "http" && !thisHost(host):
