@@ -44,6 +44,9 @@ func openCommand(g *globals) *cobra.Command {
 			if len(args) == 1 {
 				return o.target(cmd.Context(), args[0])
 			}
+			if o.person != "" {
+				return &exitError{exitUsage, withHint(errors.New("--person is for a target: this host lets addresses in"), "name the target, or leave it out")}
+			}
 			return o.host(cmd.Context())
 		},
 	}
@@ -178,6 +181,9 @@ func (o *opening) tell(u *ui, v openView, person string) {
 		return
 	}
 	u.line(fmt.Sprintf("%s is open for %s%s until %s", v.Target, printable.Prefix(v.Prefix), by, clockTime(v.Until)))
+	if len(v.By) == 1 && v.By[0] != ownaddr.OwnInterface {
+		u.line("only " + v.By[0] + " says that this address is yours; --ip says it by hand")
+	}
 	if others := slices.DeleteFunc(slices.Clone(v.Shared), func(p string) bool { return p == person }); len(others) > 0 {
 		u.line("the same address is also that of " + strings.Join(others, ", ") + ": whoever shares it gets in, too")
 	}

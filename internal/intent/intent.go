@@ -89,7 +89,7 @@ func (b *Book) forget(key Key) {
 	if err != nil {
 		return
 	}
-	defer u.Done()
+	defer u.file.Close()
 	if e, ok := u.Entry(); ok && time.Since(e.Until) > keep {
 		_ = u.Forget() // the next one does
 	}
