@@ -193,19 +193,17 @@ func (b *box) own(ctx context.Context, events []notify.Event) {
 	ctx, cancel := context.WithTimeout(ctx, ownersTime)
 	defer cancel()
 	asked := 0
-	for _, alarms := range []bool{true, false} { // these first
-		for i := range events {
-			addr := about(events[i])
-			if !addr.IsValid() || (events[i].Level == notify.Alarm) != alarms {
-				continue
-			}
-			if asked++; asked > maxOwners || ctx.Err() != nil {
-				return
-			}
-			owner, err := b.o.Owner(ctx, addr)
-			if err == nil || owner.ASN != 0 || owner.Reverse != "" {
-				events[i].Owner = &owner
-			}
+	for i := range events {
+		addr := about(events[i])
+		if !addr.IsValid() {
+			continue
+		}
+		if asked++; asked > maxOwners || ctx.Err() != nil {
+			return
+		}
+		owner, err := b.o.Owner(ctx, addr)
+		if err == nil || owner.ASN != 0 || owner.Reverse != "" {
+			events[i].Owner = &owner
 		}
 	}
 }

@@ -206,18 +206,27 @@ func (b *box) put(e notify.Event, now time.Time) {
 			b.told[k] = now
 		}
 	}
-	if len(b.queue) >= maxWaiting {
+	alarm := func(i int) bool { return b.queue[i].Event.Level == notify.Alarm }
+	if last := len(b.queue) - 1; last+1 >= maxWaiting {
 		b.lost++
 		b.stat.Dropped++
 		b.unsaved = true
-		return
+		if e.Level != notify.Alarm || last < b.batch || alarm(last) {
+			return
+		}
+		b.queue = b.queue[:last] // an alarm takes its place
 	}
 	if len(b.queue) >= maxWhole && e.Ban != nil {
 		ban := *e.Ban
 		ban.Lines = nil
 		e.Ban = &ban
 	}
-	b.queue = append(b.queue, waiting{e, now})
+	at := len(b.queue)
+	if e.Level == notify.Alarm { // it goes before all but others, and what is on its way
+		for at = b.batch; at < len(b.queue) && alarm(at); at++ {
+		}
+	}
+	b.queue = slices.Insert(b.queue, at, waiting{e, now})
 	b.unsaved = true
 	select {
 	case b.wake <- struct{}{}:

@@ -520,8 +520,28 @@ func TestWhatIsKnownOfAnOwner(t *testing.T) {
 		if len(messages) != 1 || len(asked) != 2 || asked[0] != worse.Ban.Prefix.Addr() {
 			t.Fatalf("asked for %v, messages: %+v", asked, messages)
 		}
-		if e := messages[0].Events; e[0].Owner != nil || e[1].Owner == nil || e[1].Owner.ASN != 64496 {
+		if e := messages[0].Events; e[1].Owner != nil || e[0].Owner == nil || e[0].Owner.ASN != 64496 {
 			t.Errorf("events: %+v", e)
+		}
+	})
+}
+
+// TestAnAlarmIsNotAtTheEndOfTheQueue: one that comes when the box is full of bans is in the
+// next message, not in the sixth, nor among those that are only counted.
+func TestAnAlarmIsNotAtTheEndOfTheQueue(t *testing.T) {
+	run(t, Channel{PerHour: 1, Digest: config.DigestDaily}, Options{}, func(c *Courier, box *letterbox) {
+		for n := range maxWaiting + 100 {
+			c.Tell(ban(n))
+		}
+		c.Tell(alarm("first"))
+		c.Tell(alarm("second"))
+		if s := c.Stats()[0]; s.Waiting != maxWaiting || s.Dropped != 102 {
+			t.Errorf("stats: %+v", s)
+		}
+		wait(gather)
+		messages, _ := box.got()
+		if len(messages) != 1 || messages[0].Events[0].Key != "first" || messages[0].Events[1].Key != "second" || len(messages[0].Events) != maxBatch || messages[0].More != 102 {
+			t.Fatalf("%d messages", len(messages))
 		}
 	})
 }
