@@ -73,7 +73,7 @@ type Event struct {
 	What   string    `json:"what"`             // one sentence, English: what happened
 	Remedy string    `json:"remedy,omitempty"` // what to do about it
 	// Key names what it is about; where there is no such thing it is empty. Of events of one kind and
-	// key a channel is told at most once in ten minutes.
+	// key a channel is told at most once in ten minutes; of each ban in any case.
 	Key string `json:"key,omitempty"`
 	// Part is of a Ban or Repeat within an attack: AttackEnded tells what all of them came to.
 	Part bool `json:"part_of_attack,omitempty"`

@@ -147,11 +147,10 @@ const (
 	digestHour = 8
 )
 
-// told is what a channel was told of lately. A ban is another one when it begins anew.
+// told is what a channel was told of lately.
 type told struct {
 	kind notify.Kind
 	key  string
-	from int64
 }
 
 // waiting is an event in a box.
@@ -187,11 +186,8 @@ type box struct {
 func (b *box) put(e notify.Event, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.Key != "" && e.Kind != notify.Test {
-		k := told{kind: e.Kind, key: e.Key}
-		if e.Ban != nil {
-			k.from = e.Ban.From.UnixNano()
-		}
+	if e.Key != "" && e.Ban == nil { // each ban, and each time that one is lifted, is another
+		k := told{e.Kind, e.Key}
 		if at, ok := b.told[k]; ok && now.Sub(at) < sameAgain {
 			return
 		}
