@@ -257,6 +257,11 @@ func (a *Access) extend(ctx context.Context, door Door, o Opened, length time.Du
 	if o.Foreign {
 		return o, true, nil
 	}
+	if _, heard := a.Cloud.Now(door.Place()); !heard { // by our own clock it might have ended already
+		if _, _, there, err := a.reread(ctx, door.Place(), o.Rule.ID); err != nil || !there {
+			return o, false, err
+		}
+	}
 	l := o.Lease
 	l.Until = a.now(door).Add(length)
 	key, value := l.Tag()

@@ -334,7 +334,7 @@ func (w *Way) renew(ctx context.Context, length time.Duration) error {
 		return err
 	}
 	// Nobody has to wait while it is looked at whether that lasts.
-	if o, err = w.p.Access.lasting(ctx, w.p.Door, o, there, length); err != nil || there && o.Rule.ID == e.Rule {
+	if o, err = w.p.Access.lasting(ctx, w.p.Door, o, there, length); err != nil || there && o.Rule.ID == e.Rule && o.Lease.Until.Equal(e.Until) {
 		return err
 	}
 	w.foreign.Store(o.Foreign)
