@@ -56,6 +56,9 @@ func notifyTestCommand(g *globals) *cobra.Command {
 					return &exitError{exitUsage, errors.Join(broken, withHint(fmt.Errorf("there is no channel %q in the configuration", name), there(all)))}
 				}
 			}
+			if len(args) > 0 {
+				broken = nil // those that were named are all there
+			}
 			if len(all) == 0 && broken == nil {
 				return &exitError{exitUsage, withHint(fmt.Errorf("%s names no channel", g.configPath), "see `notify` in docs/configuration.md")}
 			}

@@ -21,6 +21,7 @@ import (
 	"sekisho/internal/durable"
 	"sekisho/internal/firewall"
 	"sekisho/internal/guard"
+	"sekisho/internal/hardening"
 	"sekisho/internal/herald"
 	"sekisho/internal/lease"
 	"sekisho/internal/notify"
@@ -318,6 +319,8 @@ var problemKinds = map[string]notify.Kind{
 func (d *Daemon) watchProblems(ctx context.Context) error {
 	ticks := time.NewTicker(problemsEvery)
 	defer ticks.Stop()
+	sshd := hardening.New(hardening.Options{StateDir: d.opts.StateDir, Logger: d.log})
+	var trial hardening.Pending
 	for {
 		select {
 		case <-ctx.Done():
@@ -325,11 +328,47 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 		case <-ticks.C:
 			now := time.Now()
 			d.watchChannels(now)
+			trial = d.watchSSHD(ctx, sshd, trial)
 			if d.teller.courier.Load() != nil {
 				d.tellProblems(d.problems(now), now)
 			}
 		}
 	}
+}
+
+// watchSSHD tells of a trial of sshd, which is a command's and not ours, when it has begun
+// and when it is over. It returns the one under way; last is the one before.
+func (d *Daemon) watchSSHD(ctx context.Context, sshd *hardening.Host, last hardening.Pending) hardening.Pending {
+	is, under, err := sshd.Pending(ctx)
+	if err != nil || under && is.Began.Equal(last.Began) { // what cannot be read now is not over
+		return last
+	}
+	if !last.Began.IsZero() {
+		d.tellSSHD(ctx, sshd, last)
+	}
+	if !under {
+		return hardening.Pending{}
+	}
+	d.teller.tell(notify.Event{
+		Kind: notify.Trial, Level: notify.Info, State: notify.Began,
+		What:   fmt.Sprintf("sshd is on trial (%s) until %s, begun by %s", is.Step, is.Until.Local().Format(time.TimeOnly), printable.Text(is.By)),
+		Remedy: "confirm it by a new login through the new port; or: sekisho revert",
+	})
+	return is
+}
+
+// tellSSHD tells how a trial of sshd ended.
+func (d *Daemon) tellSSHD(ctx context.Context, sshd *hardening.Host, trial hardening.Pending) {
+	e := notify.Event{Kind: notify.Trial, Level: notify.Info, State: notify.Over, What: fmt.Sprintf("the trial of sshd (%s) is over", trial.Step), Remedy: "sekisho status"}
+	switch stage, by, ok, err := sshd.Outcome(ctx); {
+	case err != nil || !ok:
+	case stage == hardening.Confirmed:
+		e.State, e.What, e.Remedy = notify.Confirmed, fmt.Sprintf("sshd's change (%s) was confirmed (%s)", trial.Step, printable.Text(by)), ""
+	case stage == hardening.Reverted:
+		e.Level, e.State, e.Remedy = notify.Warning, notify.Reverted, "see what it would have changed: sekisho plan"
+		e.What = fmt.Sprintf("sshd's change (%s) was reverted (%s): its files are as before", trial.Step, printable.Text(by))
+	}
+	d.teller.tell(e)
 }
 
 // deadAfter is how long a channel may fail until that is a problem: a mail server may be

@@ -14,11 +14,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"sekisho/internal/config"
+	"sekisho/internal/durable"
+	"sekisho/internal/hardening"
 	"sekisho/internal/notify"
 	"sekisho/internal/notify/courier"
 )
@@ -362,4 +365,76 @@ func TestALogThatIsAway(t *testing.T) {
 	if told(begun.Add(absentAfter)) || len(f.teller.absent) != 0 {
 		t.Error("told of a log that is there")
 	}
+}
+
+// TestATrialOfSSHDIsTold: its command writes what is under way, and how it ended.
+func TestATrialOfSSHDIsTold(t *testing.T) {
+	dir := t.TempDir()
+	write := func(state map[string]any) {
+		t.Helper()
+		raw, err := durable.Seal("state", 1, state)
+		if err == nil {
+			err = durable.Replace(filepath.Join(dir, "sshd.json"), raw, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	box := &letters{}
+	d := New(Options{StateDir: dir})
+	d.teller.courier.Store(courier.New(courier.Options{Channels: []courier.Channel{{
+		Name: "test", Sender: box, Events: notify.Kinds(), PerHour: 1000,
+	}}, Write: func(events []notify.Event, _ int, _ config.Language, id string) notify.Message {
+		return notify.Message{ID: id, Events: events}
+	}}))
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.teller.courier.Load().Run(ctx) }()
+	sshd := hardening.New(hardening.Options{StateDir: dir})
+	var trial hardening.Pending
+	began := time.Now().Round(0)
+	for _, state := range []map[string]any{
+		{},
+		{"pending": map[string]any{"step": "open", "began": began, "until": began.Add(time.Minute), "by": "ann"}},
+		{"pending": map[string]any{"step": "open", "began": began, "until": began.Add(time.Minute), "by": "ann"}},
+		{"last": map[string]any{"stage": "confirmed", "by": "ann's login"}},
+		{"pending": map[string]any{"step": "close", "began": began.Add(time.Second), "until": began.Add(time.Minute), "by": "ann"}},
+		{"last": map[string]any{"stage": "reverted", "by": "its time was over"}},
+		{"last": map[string]any{"stage": "reverted", "by": "its time was over"}},
+	} {
+		write(state)
+		trial = d.watchSSHD(t.Context(), sshd, trial)
+	}
+	var states []notify.State
+	for len(states) < 4 {
+		select {
+		case e := <-box.chanOf():
+			states = append(states, e.State)
+		case <-time.After(30 * time.Second):
+			t.Fatalf("told of %v", states)
+		}
+	}
+	stop()
+	<-done
+	if want := []notify.State{notify.Began, notify.Confirmed, notify.Began, notify.Reverted}; !slices.Equal(states, want) {
+		t.Errorf("told of %v, want %v", states, want)
+	}
+}
+
+// letters are a channel's other end.
+type letters struct {
+	once   sync.Once
+	events chan notify.Event
+}
+
+func (k *letters) chanOf() chan notify.Event {
+	k.once.Do(func() { k.events = make(chan notify.Event, 100) })
+	return k.events
+}
+
+func (k *letters) Send(_ context.Context, m notify.Message) error {
+	for _, e := range m.Events {
+		k.chanOf() <- e
+	}
+	return nil
 }

@@ -22,6 +22,15 @@ func (h *Host) Pending(context.Context) (p Pending, ok bool, err error) {
 	return Pending{q.Step, q.Proof, q.Began, q.Until, q.By}, true, nil
 }
 
+// Outcome is how the last trial ended that is over; ok is false where there was none.
+func (h *Host) Outcome(context.Context) (stage Stage, by string, ok bool, err error) {
+	st, err := h.load()
+	if err != nil || st.Last == nil {
+		return "", "", false, err
+	}
+	return st.Last.Stage, st.Last.By, true, nil
+}
+
 // Confirm confirms the trial under way, from another process. peer is the asker's own
 // SSH client, through a connection newer than the trial and by one of its ports, unless
 // force says so.

@@ -291,6 +291,11 @@ func (b *box) load(now time.Time) error {
 			w.Since = now
 		}
 	}
+	// What a channel left behind that was taken out of the configuration is news to nobody.
+	kept := len(s.Queue)
+	if s.Queue = slices.DeleteFunc(s.Queue, func(w waiting) bool { return now.Sub(w.Since) > giveUp }); len(s.Queue) < kept {
+		s.ID, s.Batch = "", 0
+	}
 	s.Sent = slices.DeleteFunc(s.Sent, func(t time.Time) bool { return t.After(now) })
 	b.mu.Lock()
 	defer b.mu.Unlock()
