@@ -123,7 +123,11 @@ func (m *mistakes) errors(file string, src []byte) error {
 		found = append(found[:maxErrors:maxErrors], &Error{Message: fmt.Sprintf("%d more errors are not shown", more)})
 	}
 	lines := strings.Split(string(src), "\n")
-	private, secret := privateLines(lines), secretLines(lines)
+	shown := 0
+	for _, e := range found {
+		shown = max(shown, min(e.Line, len(lines)))
+	}
+	private, secret := privateLines(lines), secretLines(lines[:shown])
 	for _, e := range found {
 		e.File = file
 		if 0 < e.Line && e.Line <= len(lines) {

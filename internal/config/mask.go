@@ -33,6 +33,10 @@ var (
 	openList = regexp.MustCompile(`\b(to|events|private|quiet)["']?\s*:\s*(#.*)?$`)
 )
 
+// maxOpenLine is how long a line below notify may be that is looked through: nobody writes
+// longer ones.
+const maxOpenLine = 4096
+
 // secretLines returns what tells whether a line, counted from 1, may hold a secret of
 // notify.
 func secretLines(lines []string) func(line int) bool {
@@ -53,6 +57,9 @@ func secretLines(lines []string) func(line int) bool {
 		show := !secretKey.MatchString(line) && !secretText.MatchString(line)
 		if !show {
 			below.begin(line)
+		}
+		if in && len(line) > maxOpenLine {
+			show = false
 		}
 		if in && show {
 			show = openLine(line) || list && openItem.MatchString(line) && !anyKey.MatchString(line) && !suspicious(line)
