@@ -136,9 +136,9 @@ func Nearest(name string, names []string) string {
 			return r
 		}, strings.ToLower(s))
 	}
-	best, least := "", tooFar
+	best, least, a := "", tooFar, fold(name)
 	for _, n := range names {
-		a, b := fold(name), fold(n)
+		b := fold(n)
 		if d := distance(a, b); d < least && d*3 <= max(len(a), len(b)) {
 			best, least = n, d
 		}
@@ -154,6 +154,12 @@ const tooFar = 3
 func distance(a, b string) int {
 	if max(len(a)-len(b), len(b)-len(a)) >= tooFar {
 		return tooFar
+	}
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
 	// Three rows of the table of all beginnings of a and b; what is farther than tooFar
 	// from its diagonal cannot matter.
