@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -598,6 +599,44 @@ func TestNearest(t *testing.T) {
 				t.Errorf("Nearest(%.20q) = %q, want %q", tt.in, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestDistance holds distance to the whole table of the definition.
+func TestDistance(t *testing.T) {
+	whole := func(a, b string) int {
+		d := make([][]int, len(a)+1)
+		for i := range d {
+			d[i] = make([]int, len(b)+1)
+			for j := range d[i] {
+				if i == 0 || j == 0 {
+					d[i][j] = i + j
+					continue
+				}
+				change := 1
+				if a[i-1] == b[j-1] {
+					change = 0
+				}
+				d[i][j] = min(d[i-1][j-1]+change, d[i-1][j]+1, d[i][j-1]+1)
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+				}
+			}
+		}
+		return min(tooFar, d[len(a)][len(b)])
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	word := func() string {
+		b := make([]byte, r.IntN(9))
+		for i := range b {
+			b[i] = "ab"[r.IntN(2)]
+		}
+		return string(b)
+	}
+	for range 20000 {
+		if a, b := word(), word(); distance(a, b) != whole(a, b) {
+			t.Fatalf("distance(%q, %q) = %d, want %d", a, b, distance(a, b), whole(a, b))
+		}
 	}
 }
 
