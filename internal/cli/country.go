@@ -18,6 +18,7 @@ import (
 	"sekisho/internal/country"
 	"sekisho/internal/daemon"
 	"sekisho/internal/iso3166"
+	"sekisho/internal/printable"
 )
 
 func countryCommand(g *globals) *cobra.Command {
@@ -55,7 +56,7 @@ func tellData(u *ui, d *country.Data, damage error) {
 	age := max(0, int(time.Since(d.Time).Hours()/24))
 	where := ""
 	if d.Embedded {
-		where = fmt.Sprintf("; the snapshot in the program (%s)", size(int64(country.EmbeddedSize())))
+		where = fmt.Sprintf("; the snapshot in the program (%s)", printable.Bytes(int64(country.EmbeddedSize())))
 	}
 	u.line(fmt.Sprintf("data: %s, of %s (%s old)%s", d.Source, d.Time.Format(time.DateOnly), plural(age, "day"), where))
 	if d.Notice != "" {

@@ -164,21 +164,21 @@ func (s *summary) addUnknown(message []byte) {
 
 // report writes the summary.
 func (s *summary) report(u *ui, read, dropped int64) {
-	rows := [][]string{{"lines", fmt.Sprintf("%s read, %s of sshd", grouped(read), grouped(s.sshd))}}
+	rows := [][]string{{"lines", fmt.Sprintf("%s read, %s of sshd", printable.Grouped(read), printable.Grouped(s.sshd))}}
 	if dropped > 0 {
-		rows = append(rows, []string{"too long", grouped(dropped) + " lines over the limit, not looked at"})
+		rows = append(rows, []string{"too long", printable.Grouped(dropped) + " lines over the limit, not looked at"})
 	}
 	if s.from != 0 {
 		rows = append(rows, []string{"from, to", when(s.from) + "  " + when(s.to)})
 	}
-	sources := grouped(int64(len(s.sources)))
+	sources := printable.Grouped(int64(len(s.sources)))
 	if s.crowded {
 		sources = "more than " + sources
 	}
 	rows = append(rows,
-		[]string{"attempts", fmt.Sprintf("%s from %s sources", grouped(s.attempts), sources)},
+		[]string{"attempts", fmt.Sprintf("%s from %s sources", printable.Grouped(s.attempts), sources)},
 		[]string{"judged as", fmt.Sprintf("mode %s, %d attempts in %s, then %s", s.policy.Mode, s.policy.MaxRetry, shortDuration(s.policy.FindTime), shortDuration(s.policy.BanTime))},
-		[]string{"would ban", fmt.Sprintf("%s times", grouped(int64(len(s.banned)+s.moreBans)))})
+		[]string{"would ban", fmt.Sprintf("%s times", printable.Grouped(int64(len(s.banned)+s.moreBans)))})
 	u.table(rows)
 	if s.sshd == 0 && read > 0 {
 		u.line("")
@@ -190,7 +190,7 @@ func (s *summary) report(u *ui, read, dropped int64) {
 	s.printUnknown(u)
 	if s.bare > 0 {
 		u.line("")
-		u.warn(fmt.Sprintf("%s lines have no envelope: a client can forge such lines, so none was counted", grouped(s.bare)), "have sshd log to syslog or the journal (no -E, no -e)")
+		u.warn(fmt.Sprintf("%s lines have no envelope: a client can forge such lines, so none was counted", printable.Grouped(s.bare)), "have sshd log to syslog or the journal (no -E, no -e)")
 	}
 }
 
@@ -207,7 +207,7 @@ func (s *summary) printKinds(u *ui) {
 	})
 	rows := [][]string{{"EVENT", "LINES", "ATTEMPTS"}}
 	for _, k := range kinds {
-		rows = append(rows, []string{k.word, grouped(k.lines), grouped(k.attempts)})
+		rows = append(rows, []string{k.word, printable.Grouped(k.lines), printable.Grouped(k.attempts)})
 	}
 	u.line("")
 	u.table(rows)
@@ -228,7 +228,7 @@ func (s *summary) printBans(u *ui) {
 	u.line("")
 	u.table(rows)
 	if more := len(s.banned) + s.moreBans - len(s.bans); more > 0 {
-		u.line(fmt.Sprintf("... and %s more: see all with --json --bans", grouped(int64(more))))
+		u.line(fmt.Sprintf("... and %s more: see all with --json --bans", printable.Grouped(int64(more))))
 	}
 	both := s.alsoLoggedIn()
 	if len(both) > 0 {
@@ -290,7 +290,7 @@ func (s *summary) printTop(u *ui) {
 	}
 	rows := [][]string{{"SOURCE", "ATTEMPTS"}}
 	for _, source := range top {
-		rows = append(rows, []string{source.addr.String(), grouped(int64(source.attempts))})
+		rows = append(rows, []string{source.addr.String(), printable.Grouped(int64(source.attempts))})
 	}
 	u.line("")
 	u.table(rows)
@@ -309,22 +309,13 @@ func (s *summary) printUnknown(u *ui) {
 	})
 	rows := [][]string{{"UNKNOWN MESSAGE OF SSHD'S (never counted)", "LINES"}}
 	for _, m := range unknown[:min(shownOthers, len(unknown))] {
-		rows = append(rows, []string{sanitize(m.example), grouped(m.lines)})
+		rows = append(rows, []string{sanitize(m.example), printable.Grouped(m.lines)})
 	}
 	u.line("")
 	u.table(rows)
 	if more := int64(max(0, len(unknown)-shownOthers)) + s.moreKinds; more > 0 {
-		u.line(fmt.Sprintf("... and %s more", grouped(more)))
+		u.line(fmt.Sprintf("... and %s more", printable.Grouped(more)))
 	}
 }
 
 func when(nanos int64) string { return time.Unix(0, nanos).Format("2006-01-02 15:04:05") }
-
-// grouped writes 1234567 as 1,234,567.
-func grouped(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}

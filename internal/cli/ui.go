@@ -302,28 +302,15 @@ func (b *bar) done() {
 
 func (b *bar) text(n int64, spent time.Duration) string {
 	if b.total <= 0 {
-		return fmt.Sprintf("%s read, %s/s", size(n), size(int64(float64(n)/spent.Seconds())))
+		return fmt.Sprintf("%s read, %s/s", printable.Bytes(n), printable.Bytes(int64(float64(n)/spent.Seconds())))
 	}
 	const width = 30
 	share := min(1, float64(n)/float64(b.total))
 	filled := int(share * width)
-	text := fmt.Sprintf("%3.0f %% [%s%s] %s of %s", share*100, strings.Repeat("=", filled), strings.Repeat(" ", width-filled), size(n), size(b.total))
+	text := fmt.Sprintf("%3.0f %% [%s%s] %s of %s", share*100, strings.Repeat("=", filled), strings.Repeat(" ", width-filled), printable.Bytes(n), printable.Bytes(b.total))
 	if share > 0 {
 		left := time.Duration(float64(spent) * (1 - share) / share)
 		text += ", " + left.Round(time.Second).String() + " left"
 	}
 	return text
-}
-
-// size writes a number of bytes for people.
-func size(n int64) string {
-	value, unit := float64(n), 0
-	for value >= 1000 && unit < 4 {
-		value /= 1000
-		unit++
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %cB", value, "kMGT"[unit-1])
 }

@@ -1,5 +1,5 @@
 // Package printable makes text that others wrote fit to be shown: in a log line,
-// in an error, on a terminal. Pure; everything may import it.
+// in an error, on a terminal; and writes numbers for people. Pure; everything may import it.
 package printable
 
 import (
@@ -17,7 +17,7 @@ import (
 // writing (\u202e), invisible characters, bytes that are not UTF-8 (\xff). A
 // backslash stays as it is: the result is for people, not for decoding.
 func Text(s string) string {
-	if isPlain(s) {
+	if IsPlain(s) {
 		return s
 	}
 	var b strings.Builder
@@ -42,7 +42,8 @@ func Rune(r rune, raw string) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-func isPlain(s string) bool {
+// IsPlain reports whether s is of printable ASCII alone: a column for each byte.
+func IsPlain(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
@@ -54,7 +55,7 @@ func isPlain(s string) bool {
 // Width is how many columns of a terminal s takes: two for each wide East Asian
 // character, none for a combining mark. Tabs and controls count as one.
 func Width(s string) int {
-	if isPlain(s) {
+	if IsPlain(s) {
 		return len(s)
 	}
 	columns := 0

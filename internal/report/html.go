@@ -255,7 +255,7 @@ func (p *page) chart(c chart) {
 	}
 	if most > 0 {
 		anchor, x, _, _ := label(at)
-		p.raw(fmt.Sprintf(`<text class="most" x="%.1f" y="%d" text-anchor="%s">`, x, plotTop-7, anchor)).text(grouped(int(most))).raw("</text>\n")
+		p.raw(fmt.Sprintf(`<text class="most" x="%.1f" y="%d" text-anchor="%s">`, x, plotTop-7, anchor)).text(printable.Grouped(int(most))).raw("</text>\n")
 	}
 	p.raw("</svg>\n")
 }

@@ -107,10 +107,10 @@ func (r Report) addFacts(v *view, w *words) {
 		for _, d := range r.Dropped {
 			bytes += d.Bytes
 		}
-		v.facts = append(v.facts, fact{w.dropped, counted(r.DroppedPackets()), w.droppedNote(bytes)})
+		v.facts = append(v.facts, fact{w.dropped, printable.Grouped(r.DroppedPackets()), w.droppedNote(bytes)})
 	}
 	if r.LetIn > 0 {
-		v.facts = append(v.facts, fact{w.letIn, counted(r.LetIn), ""})
+		v.facts = append(v.facts, fact{w.letIn, printable.Grouped(r.LetIn), ""})
 	}
 	v.facts = append(v.facts, fact{w.logins, w.number(r.Logins.Count), ""})
 }
@@ -167,13 +167,13 @@ func (r Report) addDays(v *view, w *words) {
 	for _, x := range spans {
 		cells := []string{x.label, w.number(x.Attempts), w.number(x.Bans), w.number(x.Logins)}
 		if dropped {
-			cells = append(cells, counted(x.Dropped))
+			cells = append(cells, printable.Grouped(x.Dropped))
 		}
 		s.rows = append(s.rows, row{cells: cells, bar: float64(x.Attempts)})
 		for i, n := range []float64{float64(x.Attempts), float64(x.Bans), float64(x.Dropped), float64(x.Logins)} {
 			c := &charts[i]
 			c.values, c.labels = append(c.values, n), append(c.labels, printable.Text(x.Day.Day))
-			c.texts = append(c.texts, x.label+": "+[]string{cells[1], cells[2], counted(x.Dropped), cells[3]}[i])
+			c.texts = append(c.texts, x.label+": "+[]string{cells[1], cells[2], printable.Grouped(x.Dropped), cells[3]}[i])
 		}
 	}
 	for _, c := range charts {
@@ -275,7 +275,7 @@ func (r Report) keptOut(w *words) section {
 	s := section{title: w.kept, note: w.keptNote, heads: []string{w.by, w.countBytes, w.countPackets}, numbers: 2}
 	for _, d := range r.Dropped {
 		s.rows = append(s.rows, row{
-			cells: []string{cmp.Or(w.keptBy[d.By], printable.Text(d.By)), size(d.Bytes), counted(d.Packets)},
+			cells: []string{cmp.Or(w.keptBy[d.By], printable.Text(d.By)), printable.Bytes(d.Bytes), printable.Grouped(d.Packets)},
 			bar:   float64(d.Packets),
 		})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/iso3166"
+	"sekisho/internal/printable"
 )
 
 // words are what a report says in a language.
@@ -52,7 +53,7 @@ func english() *words {
 		if n == 1 {
 			return "1 " + one
 		}
-		return grouped(n) + " " + many
+		return printable.Grouped(n) + " " + many
 	}
 	return &words{
 		title: "SSH report",
@@ -73,14 +74,14 @@ func english() *words {
 		bansNote: func(b Bans) string {
 			s := fmt.Sprintf("of %s; %s were repeats", plural(b.Prefixes, "prefix", "prefixes"), percent(b.RepeatRate()))
 			if b.WithoutEnd > 0 {
-				s += fmt.Sprintf("; %s without end", grouped(b.WithoutEnd))
+				s += fmt.Sprintf("; %s without end", printable.Grouped(b.WithoutEnd))
 			}
 			if b.Lifted > 0 {
-				s += fmt.Sprintf("; %s lifted by hand", grouped(b.Lifted))
+				s += fmt.Sprintf("; %s lifted by hand", printable.Grouped(b.Lifted))
 			}
 			return s
 		},
-		droppedNote: func(bytes uint64) string { return size(bytes) },
+		droppedNote: printable.Bytes[uint64],
 		reactionNote: func(r Reaction) string {
 			return fmt.Sprintf("median from the first failure; nine in ten within %s (%s)", durationEnglish(r.P90), plural(r.Bans, "ban", "bans"))
 		},
@@ -102,13 +103,13 @@ func english() *words {
 		causeOf: map[string]string{
 			"attempts": "too many attempts", "distributed": "part of an attack from many sources", "escalation": "a network with many banned sources", "manual": "by hand", "adopted": "found in the kernel",
 		},
-		number: grouped, duration: durationEnglish,
+		number: printable.Grouped[int], duration: durationEnglish,
 		weekFrom: func(day string) string { return "from " + day },
 	}
 }
 
 func japanese() *words {
-	times := func(n int) string { return grouped(n) + " 回" }
+	times := func(n int) string { return printable.Grouped(n) + " 回" }
 	return &words{
 		title: "SSH レポート",
 		subject: func(host string, r Report) string {
@@ -123,10 +124,10 @@ func japanese() *words {
 			if r.Crowded {
 				least = "少なくとも "
 			}
-			return fmt.Sprintf("%s送信元 %s 件、ネットワーク %s 件、ユーザー名 %s 個", least, grouped(r.Sources), grouped(r.Networks), grouped(r.Names))
+			return fmt.Sprintf("%s送信元 %s 件、ネットワーク %s 件、ユーザー名 %s 個", least, printable.Grouped(r.Sources), printable.Grouped(r.Networks), printable.Grouped(r.Names))
 		},
 		bansNote: func(b Bans) string {
-			s := fmt.Sprintf("プレフィックス %s 件、うち再犯 %s", grouped(b.Prefixes), percent(b.RepeatRate()))
+			s := fmt.Sprintf("プレフィックス %s 件、うち再犯 %s", printable.Grouped(b.Prefixes), percent(b.RepeatRate()))
 			if b.WithoutEnd > 0 {
 				s += fmt.Sprintf("、無期限 %s", times(b.WithoutEnd))
 			}
@@ -135,7 +136,7 @@ func japanese() *words {
 			}
 			return s
 		},
-		droppedNote: func(bytes uint64) string { return size(bytes) },
+		droppedNote: printable.Bytes[uint64],
 		reactionNote: func(r Reaction) string {
 			return fmt.Sprintf("最初の失敗からの中央値。9 割は %s以内 (遮断 %s)", durationJapanese(r.P90), times(r.Bans))
 		},
@@ -149,7 +150,7 @@ func japanese() *words {
 		rest: "その他すべて", unknown: "不明", noName: "(名前なし)", never: "-",
 		attacked: "攻撃はなく、誰も遮断していません。",
 		damaged: func(n int) string {
-			return fmt.Sprintf("状態ファイルの %s 行が壊れていたため、除いて集計しました。", grouped(n))
+			return fmt.Sprintf("状態ファイルの %s 行が壊れていたため、除いて集計しました。", printable.Grouped(n))
 		},
 		keptBy: map[string]string{
 			ByBans: "遮断", ByCountry: "国のリスト", ByRate: "頻度の制限", ByExposure: "SSH を公開していない", ByOther: "断片化パケット、SSH 以外",
@@ -157,7 +158,7 @@ func japanese() *words {
 		causeOf: map[string]string{
 			"attempts": "ログイン試行の回数", "distributed": "多数の送信元からの攻撃", "escalation": "遮断の多いネットワーク", "manual": "手動", "adopted": "カーネルにあった遮断",
 		},
-		number: grouped, duration: durationJapanese,
+		number: printable.Grouped[int], duration: durationJapanese,
 		weekFrom: func(day string) string { return day + " から" },
 	}
 }
@@ -174,18 +175,6 @@ func (w *words) countryName(code string) string {
 	return code + " " + c.Name()
 }
 
-// grouped writes 1234567 as 1,234,567.
-func grouped(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// counted is grouped for what only grows.
-func counted(n uint64) string { return grouped(int(min(n, math.MaxInt64))) }
-
 func percent(share float64) string {
 	if share > 0 && share < 0.01 {
 		return "<1%"
@@ -199,18 +188,6 @@ func shareOf(n, all int) string {
 		return percent(0)
 	}
 	return percent(float64(n) / float64(all))
-}
-
-func size(n uint64) string {
-	value, unit := float64(n), 0
-	for value >= 1000 && unit < 5 {
-		value /= 1000
-		unit++
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %cB", value, "kMGTP"[unit-1])
 }
 
 // durationIn says d in the units given for days, hours, minutes, seconds: two of them.

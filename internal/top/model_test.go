@@ -477,7 +477,7 @@ func FuzzClean(f *testing.F) {
 			if clean(c, ascii) != c {
 				t.Errorf("%q becomes %q, which becomes %q", s, c, clean(c, ascii))
 			}
-			if ascii && !isPlain(c) {
+			if ascii && !printable.IsPlain(c) {
 				t.Errorf("%q is not ASCII", c)
 			}
 			fits(t, c, printable.Width(c), 1)

@@ -43,7 +43,7 @@ func (s styleSheet) sgr(style string) string {
 // obey is escaped, and so is what is not one character to a cell, or to two: what
 // joins its neighbours, and what terminals do not agree on. Doing it twice does no harm.
 func clean(s string, ascii bool) string {
-	if isPlain(s) {
+	if printable.IsPlain(s) {
 		return s
 	}
 	s = printable.Text(norm.NFC.String(s))
@@ -73,15 +73,6 @@ func agreed(s string) bool {
 var joining = &unicode.RangeTable{
 	R16: []unicode.Range16{{0x1100, 0x11ff, 1}, {0x3164, 0x3164, 1}, {0xa960, 0xa97c, 1}, {0xd7b0, 0xd7fb, 1}, {0xffa0, 0xffa0, 1}},
 	R32: []unicode.Range32{{0x1f1e6, 0x1f1ff, 1}},
-}
-
-func isPlain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // line is one line of the screen, never wider than it.

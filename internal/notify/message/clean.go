@@ -2,7 +2,6 @@ package message
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,19 +34,6 @@ func truncate(s string, n int) string {
 		return s
 	}
 	return string([]rune(s)[:n-1]) + "…"
-}
-
-// thousands is n as people read it: 12,345.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	start := 1 // a sign stays with its digits
-	if n >= 0 {
-		start = 0
-	}
-	for i := len(s) - 3; i > start; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 // plainName reports whether a user's name is read as one, and never as more than that.
@@ -101,7 +87,7 @@ func (w *writer) names(tried []notify.Tried) string {
 func (w *writer) counted(tried []notify.Tried, word func(string) string) string {
 	var list []string
 	for _, t := range tried[:min(len(tried), maxNames)] {
-		list = append(list, w.Counted(word(t.Name), thousands(t.Count)))
+		list = append(list, w.Counted(word(t.Name), printable.Grouped(t.Count)))
 	}
 	return w.List(list, len(tried) > maxNames)
 }

@@ -6,6 +6,7 @@ import (
 
 	"sekisho/internal/iso3166"
 	"sekisho/internal/notify"
+	"sekisho/internal/printable"
 )
 
 type english struct{}
@@ -27,7 +28,7 @@ func count(n int, one string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return thousands(n) + " " + one + "s"
+	return printable.Grouped(n) + " " + one + "s"
 }
 
 func plural(n int, one, many string) string {
@@ -48,7 +49,7 @@ func (english) List(items []string, more bool) string {
 func (english) Counted(name, n string) string { return name + " ×" + n }
 
 func (english) Nth(n int) string {
-	s := thousands(n)
+	s := printable.Grouped(n)
 	switch {
 	case n%100 >= 11 && n%100 <= 13:
 		return s + "th"
@@ -192,7 +193,7 @@ func (english) Cause(cause, raw string) string {
 
 func (english) Nameless() string { return "(empty)" }
 func (english) HostAnd(host string, more int) string {
-	return host + " and " + thousands(more) + " more"
+	return host + " and " + printable.Grouped(more) + " more"
 }
 func (english) NoEnd() string                        { return "without end, until it is lifted" }
 func (english) NoEndShort() string                   { return "no end" }
@@ -212,7 +213,7 @@ func (e english) Banned(who string, b *notify.BanFacts, names string) string {
 	}
 	switch {
 	case b.Cause == "escalation":
-		return s + ": " + thousands(b.Attempts) + plural(b.Attempts, " address", " addresses") + " in it banned"
+		return s + ": " + printable.Grouped(b.Attempts) + plural(b.Attempts, " address", " addresses") + " in it banned"
 	case b.Cause == "manual":
 		if holder := clean(b.Holder, 40); holder != "" {
 			s += " by " + holder
@@ -388,7 +389,7 @@ func (english) AttackAdvice(ended bool) string {
 func (english) LoginAdvice() string { return "If it was not them, in this order:" }
 
 func (english) CountOf(k notify.Kind, n int) string {
-	return thousands(n) + " " + english{}.FigureOf(k, n)
+	return printable.Grouped(n) + " " + english{}.FigureOf(k, n)
 }
 
 func (english) FigureOf(k notify.Kind, n int) string {
@@ -462,7 +463,7 @@ func (english) BansTitle(l notify.Level) string {
 	return "Bans"
 }
 
-func (english) AndMore(n int) string { return "and " + thousands(n) + " more" }
+func (english) AndMore(n int) string { return "and " + printable.Grouped(n) + " more" }
 func (english) NotShown(n int) string {
 	return count(n, "more event") + plural(n, " is", " are") + " counted here, but not shown."
 }

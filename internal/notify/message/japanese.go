@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sekisho/internal/notify"
+	"sekisho/internal/printable"
 )
 
 type japanese struct{}
@@ -14,9 +15,9 @@ func (japanese) Lang() string { return "ja" }
 func (japanese) Duration(d time.Duration) string {
 	name := map[time.Duration]string{24 * time.Hour: " 日", time.Hour: " 時間", time.Minute: " 分", time.Second: " 秒"}
 	first, unit, second, lesser := span(d)
-	s := thousands(first) + name[unit]
+	s := printable.Grouped(first) + name[unit]
 	if second > 0 {
-		s += " " + thousands(second) + name[lesser]
+		s += " " + printable.Grouped(second) + name[lesser]
 	}
 	return s
 }
@@ -31,7 +32,7 @@ func (japanese) List(items []string, more bool) string {
 
 func (japanese) Counted(name, n string) string { return name + "×" + n }
 
-func (japanese) Nth(n int) string { return thousands(n) + " 回目" }
+func (japanese) Nth(n int) string { return printable.Grouped(n) + " 回目" }
 
 func (j japanese) ThisIs(n int) string { return "今回が " + j.Nth(n) }
 
@@ -164,7 +165,7 @@ func (japanese) Cause(cause, raw string) string {
 
 func (japanese) Nameless() string { return "(空の名前)" }
 func (japanese) HostAnd(host string, more int) string {
-	return host + " ほか " + thousands(more) + " 台"
+	return host + " ほか " + printable.Grouped(more) + " 台"
 }
 func (japanese) NoEnd() string                        { return "無期限 (解除するまで)" }
 func (japanese) NoEndShort() string                   { return "無期限" }
@@ -188,7 +189,7 @@ func (j japanese) Banned(who string, b *notify.BanFacts, names string) string {
 	}
 	switch {
 	case b.Cause == "escalation":
-		return s + ": 内部の " + thousands(b.Attempts) + " アドレスを遮断済み"
+		return s + ": 内部の " + printable.Grouped(b.Attempts) + " アドレスを遮断済み"
 	case b.Cause == "manual":
 		if holder := clean(b.Holder, 40); holder != "" {
 			s += " (" + holder + ")"
@@ -202,9 +203,9 @@ func (j japanese) Banned(who string, b *notify.BanFacts, names string) string {
 		if strings.HasSuffix(names, "など") {
 			join = "で "
 		}
-		return s + ": " + names + join + thousands(b.Attempts) + " 回の試行"
+		return s + ": " + names + join + printable.Grouped(b.Attempts) + " 回の試行"
 	case b.Attempts > 0:
-		return s + ": " + thousands(b.Attempts) + " 回の試行"
+		return s + ": " + printable.Grouped(b.Attempts) + " 回の試行"
 	}
 	return s
 }
@@ -218,7 +219,7 @@ func (japanese) Unbanned(who, holder string) string {
 }
 
 func (japanese) AttackBegan(bans, attempts int) string {
-	return "攻撃を受けています: これまでに遮断 " + thousands(bans) + " 件、試行 " + thousands(attempts) + " 回"
+	return "攻撃を受けています: これまでに遮断 " + printable.Grouped(bans) + " 件、試行 " + printable.Grouped(attempts) + " 回"
 }
 
 func (japanese) AttackEnded(bans, attempts int, lasted string) string {
@@ -226,7 +227,7 @@ func (japanese) AttackEnded(bans, attempts int, lasted string) string {
 	if lasted != "" {
 		s += lasted + "で"
 	}
-	return s + "遮断 " + thousands(bans) + " 件、試行 " + thousands(attempts) + " 回"
+	return s + "遮断 " + printable.Grouped(bans) + " 件、試行 " + printable.Grouped(attempts) + " 回"
 }
 
 func (japanese) LoggedIn(doubt bool, user, who string) string {
@@ -302,7 +303,7 @@ func (japanese) Headline(k notify.Kind, state notify.State, raw string) string {
 	return s
 }
 
-func (japanese) Digest(n int) string { return thousands(n) + " 件の通知" }
+func (japanese) Digest(n int) string { return printable.Grouped(n) + " 件の通知" }
 
 func (japanese) BanLead(net string, b *notify.BanFacts, lifted bool, until string) string {
 	switch {
@@ -370,7 +371,7 @@ func (japanese) LoginAdvice() string {
 }
 
 func (japanese) CountOf(k notify.Kind, n int) string {
-	return japanese{}.FigureOf(k, n) + " " + thousands(n) + " 件"
+	return japanese{}.FigureOf(k, n) + " " + printable.Grouped(n) + " 件"
 }
 
 func (japanese) FigureOf(k notify.Kind, n int) string {
@@ -411,7 +412,7 @@ func (japanese) FigureOf(k notify.Kind, n int) string {
 	return "その他"
 }
 
-func (japanese) OthersOf(n int) string     { return "ほか " + thousands(n) + " 件" }
+func (japanese) OthersOf(n int) string     { return "ほか " + printable.Grouped(n) + " 件" }
 func (japanese) FigureOthers(n int) string { return "その他" }
 
 func (japanese) Level(l notify.Level) string {
@@ -433,9 +434,9 @@ func (j japanese) BansTitle(l notify.Level) string {
 	return "遮断 (" + j.Level(l) + ")"
 }
 
-func (japanese) AndMore(n int) string { return "ほか " + thousands(n) + " 件" }
+func (japanese) AndMore(n int) string { return "ほか " + printable.Grouped(n) + " 件" }
 func (japanese) NotShown(n int) string {
-	return "ほかに " + thousands(n) + " 件あります。ここでは件数だけをお知らせします。"
+	return "ほかに " + printable.Grouped(n) + " 件あります。ここでは件数だけをお知らせします。"
 }
 func (japanese) More() string { return "そのほか" }
 

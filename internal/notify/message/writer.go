@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sekisho/internal/notify"
+	"sekisho/internal/printable"
 )
 
 // writer writes documents in one language.
@@ -167,7 +168,7 @@ func (w *writer) ban(d *document, e *notify.Event) {
 		put(w.LabelCause(), w.Cause(b.Cause, clean(b.Cause, 40)))
 	}
 	if label := w.LabelAttempts(b.Cause); b.Attempts != 0 {
-		put(label, thousands(b.Attempts))
+		put(label, printable.Grouped(b.Attempts))
 	}
 	put(w.LabelNames(), w.tried(b.Users))
 	put(w.LabelKinds(), w.kinds(b.Kinds))
@@ -254,7 +255,7 @@ func (w *writer) attack(d *document, e *notify.Event) {
 	a := e.Attack
 	ended := e.Kind == notify.AttackEnded
 	lasted := w.lasted(a)
-	d.figures = []figure{{thousands(a.Bans), w.FigureBans(a.Bans)}, {thousands(a.Attempts), w.FigureAttempts(a.Attempts)}}
+	d.figures = []figure{{printable.Grouped(a.Bans), w.FigureBans(a.Bans)}, {printable.Grouped(a.Attempts), w.FigureAttempts(a.Attempts)}}
 	if ended && lasted != "" {
 		d.figures = append(d.figures, figure{lasted, w.LabelLasted()})
 	}
@@ -438,11 +439,11 @@ func (w *writer) digest(events []notify.Event, more int) document {
 		}
 		others -= n
 		parts = append(parts, w.CountOf(k, n))
-		d.figures = append(d.figures, figure{thousands(n), w.FigureOf(k, n)})
+		d.figures = append(d.figures, figure{printable.Grouped(n), w.FigureOf(k, n)})
 	}
 	if others += more; others > 0 {
 		parts = append(parts, w.OthersOf(others))
-		d.figures = append(d.figures, figure{thousands(others), w.FigureOthers(others)})
+		d.figures = append(d.figures, figure{printable.Grouped(others), w.FigureOthers(others)})
 	}
 	d.title, d.more = w.Digest(len(events)+more), w.List(parts, false)
 	if !from.IsZero() {
@@ -489,7 +490,7 @@ func (w *writer) digestLevel(d *document, level notify.Level, events []notify.Ev
 		case isBan(e) && e.Kind != notify.Unban:
 			r := banRow{
 				from: w.minute(e.Ban.From), until: w.minute(e.Ban.Until), prefix: prefix(e.Ban.Prefix),
-				attempts: thousands(e.Ban.Attempts), names: w.names(e.Ban.Users),
+				attempts: printable.Grouped(e.Ban.Attempts), names: w.names(e.Ban.Users),
 			}
 			if e.Ban.Until.IsZero() {
 				r.until = w.NoEndShort()
@@ -498,7 +499,7 @@ func (w *writer) digestLevel(d *document, level notify.Level, events []notify.Ev
 				r.attempts = ""
 			}
 			if e.Ban.Count > 1 {
-				r.count = thousands(e.Ban.Count)
+				r.count = printable.Grouped(e.Ban.Count)
 			}
 			if several {
 				r.host = clean(e.Host, 20)
