@@ -95,6 +95,9 @@ func (c *Child) Signal(s os.Signal) error { return c.cmd.Process.Signal(s) }
 // Stderr is the end of what the child wrote there, at most 8 KiB.
 func (c *Child) Stderr() string { return c.stderr.String() }
 
+// LastLine is the last line of that: what a program says as it gives up.
+func (c *Child) LastLine() string { return c.stderr.lastLine() }
+
 // Wait waits for the end. An exit other than 0 is an error that holds the last
 // line of stderr; errors.As finds the *ExitError within.
 func (c *Child) Wait() error {
@@ -102,7 +105,7 @@ func (c *Child) Wait() error {
 	if err == nil {
 		return nil
 	}
-	if last := lastLine(c.Stderr()); last != "" {
+	if last := c.LastLine(); last != "" {
 		return fmt.Errorf("%s: %w: %q", c.cmd.Args[0], err, last)
 	}
 	return fmt.Errorf("%s: %w", c.cmd.Args[0], err)
@@ -156,7 +159,7 @@ func (t *tail) String() string {
 	return string(bytes.ToValidUTF8(t.buf, []byte("?")))
 }
 
-func lastLine(s string) string {
-	s = strings.TrimRight(s, "\n")
-	return s[strings.LastIndexByte(s, '\n')+1:]
+func (t *tail) lastLine() string {
+	s := strings.TrimRight(t.String(), "\r\n")
+	return s[strings.LastIndexAny(s, "\r\n")+1:]
 }

@@ -94,7 +94,7 @@ func TestTailIsBounded(t *testing.T) {
 	if got := len(tl.String()); got > stderrLimit {
 		t.Errorf("kept %d bytes, want at most %d", got, stderrLimit)
 	}
-	if got, want := lastLine(tl.String()), "the end"; got != want {
+	if got, want := tl.lastLine(), "the end"; got != want {
 		t.Errorf("last line = %q, want %q", got, want)
 	}
 }

@@ -88,7 +88,7 @@ func (s *Sender) Send(ctx context.Context, m notify.Message) error {
 		// It did not end by itself, or left something behind that holds its output.
 		_ = syscall.Kill(group, syscall.SIGKILL)
 	}
-	said := plain.Said(lastLine(child.Stderr()))
+	said := plain.Said(child.LastLine())
 	switch {
 	case flood.reached():
 		return fail("answer", fmt.Errorf("%s wrote more than %d MiB", s.argv[0], maxOutput>>20), "have it write less", false)
@@ -124,9 +124,4 @@ func memory(b []byte) (*os.File, error) {
 		return nil, fmt.Errorf("write the message into memory: %w", err)
 	}
 	return f, nil
-}
-
-func lastLine(s string) string {
-	s = strings.TrimRight(s, "\r\n")
-	return s[strings.LastIndexAny(s, "\r\n")+1:]
 }
