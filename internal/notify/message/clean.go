@@ -28,14 +28,6 @@ func clean(s string, columns int) string {
 	return printable.Cut(s, columns)
 }
 
-// truncate is the first n characters of s; the last of them marks that some are gone.
-func truncate(s string, n int) string {
-	if len(s) <= n || utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
-}
-
 // plainName reports whether a user's name is read as one, and never as more than that.
 func plainName(s string) bool {
 	if s == "" || len(s) > 32 || s[0] == '-' || s[0] == '.' {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"sekisho/internal/notify"
+	"sekisho/internal/notify/plain"
 )
 
 // document is a message before it is laid out. All of its strings are clean: no control
@@ -72,7 +73,7 @@ func (d *document) subject() string {
 	if d.host != "" {
 		s = "[" + d.host + "] " + s
 	}
-	return truncate(s, maxSubject)
+	return plain.Cut(s, maxSubject)
 }
 
 // heading is the title where nothing stands before it.
@@ -96,7 +97,7 @@ func (d *document) short() string {
 	lines := []string{d.subject()}
 	left := maxShort - len([]rune(lines[0]))
 	for _, line := range d.brief {
-		line = truncate(line, maxSubject)
+		line = plain.Cut(line, maxSubject)
 		if left -= 1 + len([]rune(line)); left < 0 {
 			break
 		}

@@ -531,23 +531,6 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-func TestTruncate(t *testing.T) {
-	for _, tt := range []struct {
-		name, in string
-		n        int
-		want     string
-	}{
-		{"fits", "関所", 2, "関所"},
-		{"cut", "関所は", 2, "関…"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := truncate(tt.in, tt.n); got != tt.want {
-				t.Errorf("%q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
 // FuzzOf: whatever an event holds, a message is what notify.Message promises, and HTML has no
 // element that page.templ has not.
 func FuzzOf(f *testing.F) {

@@ -56,6 +56,23 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestCut(t *testing.T) {
+	for _, tt := range []struct {
+		name, in string
+		n        int
+		want     string
+	}{
+		{"fits", "関所", 2, "関所"},
+		{"cut", "関所は", 2, "関…"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Cut(tt.in, tt.n); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestCutBytes(t *testing.T) {
 	for _, tt := range []struct {
 		name, in string
