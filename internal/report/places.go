@@ -109,9 +109,6 @@ func (p *Places) Country(a netip.Addr) string {
 	return p.codes[owner-1].String()
 }
 
-// Size is how many bytes the index takes.
-func (p *Places) Size() int { return 6*len(p.v4.from) + 10*len(p.v6.from) }
-
 func v4Number(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
