@@ -108,12 +108,15 @@ func (e *NoAnswer) Hint() string {
 // Connect opens the door and connects. The door stays open until the way is left.
 func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 	now := time.Now()
-	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now, For: min(p.leaseTime(), p.longest())})
+	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now})
 	if err == nil {
 		err = d.Err()
 	}
 	if err != nil {
 		return nil, err
+	}
+	if end := now.Add(p.leaseTime()); end.Before(d.Until) {
+		d.Until = end
 	}
 	addrs, err := ownaddr.Resolve(ctx, p.Host)
 	if err != nil {
@@ -279,17 +282,6 @@ func families(addrs []netip.Addr, ip netip.Addr) []ownaddr.Family {
 	return res
 }
 
-// longest is the longest that one request may ask for.
-func (p *Passage) longest() time.Duration {
-	longest := p.Door.AtMost
-	for _, e := range p.Door.Allow {
-		if e.AtMost > 0 {
-			longest = min(longest, e.AtMost)
-		}
-	}
-	return longest
-}
-
 func (p *Passage) leaseTime() time.Duration { return cmp.Or(p.LeaseTime, leaseTime) }
 func (p *Passage) linger() time.Duration    { return cmp.Or(p.Linger, linger) }
 
@@ -389,9 +381,11 @@ func (w *Way) Leave(ctx context.Context) error {
 	if err := w.p.Access.Release(ctx, w.p.Door, w.p.opened(e)); err != nil {
 		return fmt.Errorf("shut %s: %w", w.p.Door.Name, err)
 	}
-	if w.use, err = w.p.Book.Enter(ctx, e.Key); err != nil {
+	again, err := w.p.Book.Enter(ctx, e.Key)
+	if err != nil {
 		return err
 	}
+	w.use = again
 	if now, ok := w.use.Entry(); ok && now.State == intent.Ending && now.Until.Equal(e.Until) {
 		return w.use.Forget()
 	}

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"sekisho/internal/config"
 	"sekisho/internal/intent"
+	"sekisho/internal/securitygroup/ec2test"
 )
 
 // passage is alice's through a door behind which something listens.
@@ -93,12 +95,63 @@ func TestLeaseBesideAnother(t *testing.T) {
 	}
 }
 
-// TestKeepUnderLimitsOfOthers: where one of those whom a target is for may have it opened for a
-// short time only, leases are as short for all, and were renewed when they had ended.
-func TestKeepUnderLimitsOfOthers(t *testing.T) {
+// TestKeepShortLeases: short leases were renewed when they had ended.
+func TestKeepShortLeases(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	p := w.passage(t, nil)
+	p.LeaseTime = 4 * time.Second
+	w.keeps(t, p.pass(t))
+}
+
+// TestOwnLimit: a lease ends when its person's own limit does.
+func TestOwnLimit(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	p := w.passage(t, func(d *Door) { d.Allow = []config.Allow{{Who: "ops", AtMost: 4 * time.Second}} })
+	way := p.pass(t)
+	if left := time.Until(w.until(t)); left > 4*time.Second {
+		t.Errorf("the lease lasts for %s", left)
+	}
+	if err := way.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLimitsOfOthers: that some may have a target opened for a short time only made everybody's
+// leases as short.
+func TestLimitsOfOthers(t *testing.T) {
 	w := newWorld(t, twoPeople)
 	p := w.passage(t, func(d *Door) { d.Allow = append(d.Allow, config.Allow{Who: "contractors", AtMost: 4 * time.Second}) })
-	w.keeps(t, p.pass(t))
+	way := p.pass(t)
+	if left := time.Until(w.until(t)); left < leaseTime-10*time.Second || left > leaseTime+time.Second {
+		t.Errorf("the lease lasts for %s", left)
+	}
+	if err := way.Leave(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLeaveWhileAnotherEnters: where somebody who came meanwhile kept the entry until the time to
+// leave was over, leaving ended with a nil pointer.
+func TestLeaveWhileAnotherEnters(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	p := w.passage(t, nil)
+	way := p.pass(t)
+	e, _ := way.use.Entry()
+	w.server.Inject(ec2test.Fault{Action: "RevokeSecurityGroupIngress", Times: 1, Do: func(ec2test.Call) {
+		other, err := p.Book.Enter(t.Context(), e.Key)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { other.Done() })
+	}})
+	way.leaving = 3 * time.Second
+	if err := way.Leave(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if rules := w.rules(); len(rules) > 0 {
+		t.Errorf("left: %v", rules)
+	}
 }
 
 // TestKeepWhatOthersOpened: who came to a door shortly before others were to renew its lease,
