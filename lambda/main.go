@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"sekisho/internal/access"
-	"sekisho/internal/securitygroup"
 )
 
 // toTell is how long before the function's deadline it stops, to tell what it did.
@@ -42,7 +41,7 @@ func (r *reaper) reap(ctx context.Context) (access.Reaped, error) {
 	level, err := slog.LevelInfo, error(nil)
 	if n := len(found.Stuck); n > 0 {
 		e := found.Stuck[0]
-		err = hinted(fmt.Errorf("%d rules are past their end for more than %v and cannot be taken away; the first: %s in %s: %s", n, access.StuckAfter, e.Rule, e.Group, e.Error), securitygroup.Hint(e.Err()))
+		err = hinted(fmt.Errorf("%d rules are past their end for more than %v and cannot be taken away; the first: %s in %s: %s", n, access.StuckAfter, e.Rule, e.Group, e.Error), access.Hint(e.Err()))
 	}
 	for _, f := range found.Failed {
 		err = errors.Join(err, hinted(fmt.Errorf("look at %s: %s", f.Place, f.Error), f.Hint))

@@ -7,6 +7,7 @@ package access
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,6 +42,18 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
+
+// Hint is what to do now about an error of this package or of securitygroup, in one line;
+// "" where there is nothing to say.
+func Hint(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Hint != "" {
+		return e.Hint
+	}
+	if e, ok := errors.AsType[*NoAnswer](err); ok {
+		return e.Hint()
+	}
+	return securitygroup.Hint(err)
+}
 
 func hinted(hint, format string, args ...any) error {
 	return &Error{Err: fmt.Errorf(format, args...), Hint: hint}

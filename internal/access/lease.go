@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	mathrand "math/rand/v2"
@@ -422,7 +421,7 @@ const (
 	lateAfter = StuckAfter / 2
 )
 
-var errLate = errors.New("this machine stood still meanwhile, and what it knew of the rule may be wrong by now")
+var errLate = hinted("run it once more", "this machine stood still meanwhile, and what it knew of the rule may be wrong by now")
 
 // late says why it is too late to do what was claimed.
 func (c claim) late() error {

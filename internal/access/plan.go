@@ -105,8 +105,7 @@ func (a *Access) planPlace(ctx context.Context, place securitygroup.Place, doors
 	for _, d := range doors {
 		if _, there := seen.groups[d.AWS.Group]; !there {
 			hint := "see its `group`, `region` and `account` in the configuration, and `aws ec2 describe-security-groups --region " + place.Region + "`"
-			err := hinted(hint, "%s: there is no security group %s in %s", d.Name, d.AWS.Group, place)
-			plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: hint, err: err})
+			plan.Failed = append(plan.Failed, failure(place, hinted(hint, "%s: there is no security group %s in %s", d.Name, d.AWS.Group, place)))
 			continue
 		}
 		byGroup[d.AWS.Group] = append(byGroup[d.AWS.Group], d)
@@ -188,7 +187,7 @@ func (a *Access) keepShared(ctx context.Context, place securitygroup.Place, plan
 		}
 		const hint = "give each configuration that keeps lists in that account a name of its own: aws.name; where it was a target of this one, take its rule away: `sekisho check` names it"
 		err := hinted(hint, "prefix list %s %q is named by %s too, which no target names: another configuration keeps it, and it is left as it is", l.List.ID, l.Name, group)
-		plan.Failed = append(plan.Failed, Failure{Place: place, Error: err.Error(), Hint: hint, err: err})
+		plan.Failed = append(plan.Failed, failure(place, err))
 		plan.Lists[i].Add, plan.Lists[i].Remove, plan.Lists[i].Max, plan.Lists[i].Delete = nil, nil, l.List.Max, false
 	}
 	return nil

@@ -158,7 +158,7 @@ func (a *Access) tidy(ctx context.Context, place securitygroup.Place, r security
 }
 
 func failure(place securitygroup.Place, err error) Failure {
-	return Failure{Place: place, Error: err.Error(), Hint: securitygroup.Hint(err), err: err}
+	return Failure{Place: place, Error: err.Error(), Hint: Hint(err), err: err}
 }
 
 // Err is why the rule is still there; nil where it is not.

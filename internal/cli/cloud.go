@@ -142,13 +142,7 @@ func advised(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := errors.AsType[*access.Error](err); ok {
-		return withHint(err, e.Hint)
-	}
-	if e, ok := errors.AsType[*access.NoAnswer](err); ok {
-		return withHint(err, e.Hint())
-	}
-	if hint := securitygroup.Hint(err); hint != "" {
+	if hint := access.Hint(err); hint != "" {
 		return withHint(err, hint)
 	}
 	return err

@@ -233,7 +233,7 @@ func (d *Daemon) seen(place securitygroup.Place, was reaped, is *reaped, found a
 	for _, e := range found.Stuck {
 		is.stuck[e.Rule] = e
 		if _, known := was.stuck[e.Rule]; !known {
-			d.log.Error("a rule past its end cannot be taken away", "place", place.String(), "group", e.Group, "rule", e.Rule, "lets_in", e.Lets, "ended", e.Since, "error", e.Error, "hint", securitygroup.Hint(e.Err()))
+			d.log.Error("a rule past its end cannot be taken away", "place", place.String(), "group", e.Group, "rule", e.Rule, "lets_in", e.Lets, "ended", e.Since, "error", e.Error, "hint", access.Hint(e.Err()))
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(was.stuck)) {
@@ -247,7 +247,7 @@ func (d *Daemon) seen(place securitygroup.Place, was reaped, is *reaped, found a
 		return
 	}
 	d.problem("stuck "+place.String(), stuckText(place, found.Stuck),
-		cmp.Or(securitygroup.Hint(found.Stuck[0].Err()), "let the policy allow what `sekisho aws policy --for reaper` says, or take the rule away by hand; it is tried again and again"))
+		cmp.Or(access.Hint(found.Stuck[0].Err()), "let the policy allow what `sekisho aws policy --for reaper` says, or take the rule away by hand; it is tried again and again"))
 }
 
 // stuckText says which rules of a place are still there, and why.
