@@ -263,14 +263,18 @@ func notPrivate(p netip.Prefix) (hint, wrong string) {
 }
 
 // insideOf reports whether the URL names an address in a private network that is not among
-// those that are let in. This host's own may be named.
+// those that are let in. This host is one.
 func insideOf(s string, private []netip.Prefix) (netip.Addr, bool) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return netip.Addr{}, false
 	}
-	a, err := netip.ParseAddr(u.Hostname())
-	if err != nil || a.IsLoopback() {
+	host := u.Hostname()
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
 		return netip.Addr{}, false
 	}
 	_, public := notPrivate(netip.PrefixFrom(a, a.BitLen()))

@@ -41,7 +41,7 @@ func (n *Notify) table() group {
 	return group{
 		{"language", "What people read: English or Japanese.", choice[Language]{&n.Language, []Language{English, Japanese}}},
 		{"lookup", "Whether to ask whose a banned address is: registries by RDAP and WHOIS, and DNS. The address goes to them then.", boolean{&n.Lookup}},
-		{"private", "Private networks that webhooks may be in. Everywhere else only public addresses are spoken to, and this host's own where a URL names it; " +
+		{"private", "Private networks that webhooks may be in; this host is one, 127.0.0.1. Everywhere else only public addresses are spoken to; " +
 			"addresses at which clouds tell their secrets never are.", privateNetworks{prefixes{&n.Private}}},
 		{"weekly", "Whether the report of the week comes by mail, whatever `mail.events` says.", boolean{&n.Weekly}},
 		{"mail", "Mail, by SMTP.", channel[Mail]{

@@ -69,7 +69,8 @@ func TestParseNotify(t *testing.T) {
 		{"a webhook", "  webhook: {url: 'https://example.com/a?b=c', secret: 0123456789abcdef}\n", func(n *Notify) {
 			n.Webhook = &Webhook{Limits: limits(EventKinds(), 600), URL: "https://example.com/a?b=c", Secret: "0123456789abcdef"}
 		}},
-		{"a webhook on this host", "  webhook: {url: 'http://[::1]:8080/'}\n", func(n *Notify) {
+		{"a webhook on this host", "  private: [::1]\n  webhook: {url: 'http://[::1]:8080/'}\n", func(n *Notify) {
+			n.Private = prefixList("::1/128")
 			n.Webhook = &Webhook{Limits: limits(EventKinds(), 600), URL: "http://[::1]:8080/"}
 		}},
 		{"a webhook in a private network", "  private: [10.0.0.0/8]\n  webhook: {url: https://10.1.2.3/}\n", func(n *Notify) {
@@ -232,6 +233,9 @@ func TestMistakesOfNotify(t *testing.T) {
 		{"private without leave", "notify:\n  private: [192.168.0.0/24]\n  webhook: {url: https://192.168.1.1/}\n  slack: {url: 'https://[fd12::1]/x'}\n  ntfy: {url: https://100.64.0.1/t}\n", []string{
 			`4:18 notify.webhook.url names 192.168.1.1, which is in a private network | let webhooks in there: notify: {private: [192.168.1.1]}`,
 			`5:16 notify.slack.url names fd12::1,`, `6:15 notify.ntfy.url names 100.64.0.1,`}},
+		{"this host without leave", "notify:\n  webhook: {url: http://localhost:8080/}\n  slack: {url: 'http://[::1]/x'}\n  ntfy: {url: https://127.0.0.1/t}\n", []string{
+			`3:18 notify.webhook.url names 127.0.0.1, which is in a private network | let webhooks in there: notify: {private: [127.0.0.1]}`,
+			`4:16 notify.slack.url names ::1,`, `5:15 notify.ntfy.url names 127.0.0.1,`}},
 		{"topics", "notify: {ntfy: {url: https://ntfy.sh/}}", []string{`2:22 notify.ntfy.url: names no topic | write the topic behind the host, as https://ntfy.sh/a-topic-that-nobody-guesses`}},
 		{"a topic with a query", "notify: {ntfy: {url: 'https://ntfy.sh/a?auth=x'}}", []string{`2:22 notify.ntfy.url: is more than a topic's URL | leave out what follows the ?; a token goes into token_file`}},
 		{"a topic that cannot be", "notify: {ntfy: {url: 'https://ntfy.sh/a%20b'}}", []string{`2:22 notify.ntfy.url: names no topic that there can be`}},

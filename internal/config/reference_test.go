@@ -188,7 +188,7 @@ keys of its own, or ` + "`no`" + `. All that there is to say:
 - **Mail addresses** are plain ones, in ASCII: no names, no comments, at most 20 in ` + "`to`" + `. ` + "`from`" + ` left out is sekisho@ and this host's name.
 - **Mail servers** are ` + "`HOST:PORT`" + `. ` + "`tls`" + ` left out is ` + "`tls`" + ` at port 465; ` + "`no`" + ` where the host is localhost, 127.0.0.0/8 or ::1; and ` + "`starttls`" + `
   everywhere else: a server without it gets no mail. ` + "`no`" + ` is for this host alone.
-- **URLs** are https, and http for this host alone; without names, passwords and fragments. An address in a private network must be in
+- **URLs** are https, and http for this host alone; without names, passwords and fragments. An address in a private network, and this host's own, must be in
   ` + "`private`" + `, in the URL or behind its name; link-local ones and others at which clouds tell their secrets are never taken.
 - **Programs** (` + "`command.argv`" + `) are named by an absolute path, and get the event in their environment. There is no shell.
 
