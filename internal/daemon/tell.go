@@ -41,7 +41,7 @@ type teller struct {
 	courier atomic.Pointer[courier.Courier] // nil: nobody is told
 	herald  *herald.Herald                  // guarded by Daemon.mu; nil: nobody is told
 	kick    chan struct{}
-	begun   chan struct{}          // closed when there is who is told of what the logs say
+	begun   chan struct{}          // closed when there is who is told of what the logs say, and knows earlier logins
 	known   map[string]toldProblem // by key; of watchProblems alone
 	absent  map[string]time.Time   // since when a log was not seen, by its problem's key; of watchProblems alone
 }
@@ -92,10 +92,10 @@ func (d *Daemon) tellPeople(ctx context.Context) error {
 		if first || err != nil || !reflect.DeepEqual(now, whole) {
 			now, stop = whole, d.beginTelling(ctx, next, owners, stop)
 		}
+		recalled = d.recall(ctx, recalled)
 		if first {
 			close(d.teller.begun)
 		}
-		recalled = d.recall(ctx, recalled)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -112,6 +112,29 @@ func TestPeopleAreTold(t *testing.T) {
 	}
 }
 
+// TestALoginAfterARestartIsTold: where people logged in before is known before a log is read.
+func TestALoginAfterARestartIsTold(t *testing.T) {
+	h := newHook(t)
+	login := func(addr string) string {
+		return fmt.Sprintf("%s host sshd[7]: Accepted publickey for hanako from %s port 1 ssh2\n", time.Now().Format(time.RFC3339Nano), addr)
+	}
+	d, log, _, done := dry(t, h.config(""))
+	if _, err := io.WriteString(log, login("192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	log.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	second := New(Options{Load: d.opts.Load, StateDir: d.opts.StateDir, Stdin: strings.NewReader(login("198.51.100.1"))})
+	if err := second.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := second.channelStatus(); len(s) != 1 || s[0].Sent+int64(s[0].Waiting) != 1 {
+		t.Errorf("the login from elsewhere was not told: %+v", s)
+	}
+}
+
 // TestADeadChannelHoldsUpNobody: bans go on, what waits is kept, and sent when the daemon
 // runs again.
 func TestADeadChannelHoldsUpNobody(t *testing.T) {
