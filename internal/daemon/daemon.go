@@ -82,7 +82,7 @@ type Daemon struct {
 	located   located        // whose countries sources are
 	lately    lately
 	newest    newest
-	locating  sync.Mutex // one index of countries is made for who looks; before mu
+	locating  sync.Mutex // held while the index of countries is made; before mu
 	backlog   time.Time  // when a line that was not new was last read
 	sources   map[string]*follower
 	places    map[string]logsource.Position // by source: what this process has read

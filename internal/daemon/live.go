@@ -227,16 +227,10 @@ func (d *Daemon) Live(ctx context.Context, find string) LiveReply {
 // livePlaces is the index of countries, made where nobody needed it for a while; nil
 // where it cannot be had.
 func (d *Daemon) livePlaces() *report.Places {
-	d.locating.Lock()
-	defer d.locating.Unlock()
 	d.mu.Lock()
 	d.located.asked = time.Now()
-	data, l := d.countries, d.located
 	d.mu.Unlock()
-	if data == nil || data == l.data {
-		return l.places
-	}
-	places, err := d.placesOf(data)
+	places, err := d.index()
 	if err != nil {
 		d.log.Error("the country data cannot be read; who attacks is shown without country", "error", err)
 	}

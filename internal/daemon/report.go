@@ -39,21 +39,30 @@ func (l *located) country(a netip.Addr) string {
 // locate makes the index, follows new data, and lets go of what is not used.
 func (d *Daemon) locate() {
 	d.mu.Lock()
-	data, l := d.countries, d.located
-	used := time.Since(l.asked) < keepPlaces
+	used := time.Since(d.located.asked) < keepPlaces
 	if !used {
-		d.located = located{asked: l.asked}
+		d.located = located{asked: d.located.asked}
 	}
 	d.mu.Unlock()
-	if used && data != nil && data != l.data {
-		if _, err := d.placesOf(data); err != nil {
-			d.log.Error("the country data cannot be read; attacks are counted without country", "error", err)
-		}
+	if !used {
+		return
+	}
+	if _, err := d.index(); err != nil {
+		d.log.Error("the country data cannot be read; attacks are counted without country", "error", err)
 	}
 }
 
-// placesOf is the index of data, which is kept.
-func (d *Daemon) placesOf(data *country.Data) (*report.Places, error) {
+// index is located's, made where there is none of the data as it is. It is made once,
+// however many ask; it is an error once.
+func (d *Daemon) index() (*report.Places, error) {
+	d.locating.Lock()
+	defer d.locating.Unlock()
+	d.mu.Lock()
+	data, l := d.countries, d.located
+	d.mu.Unlock()
+	if data == nil || data == l.data {
+		return l.places, nil
+	}
 	places, err := report.NewPlaces(data)
 	debug.FreeOSMemory() // every country was decoded for it
 	d.mu.Lock()
@@ -128,15 +137,9 @@ func (d *Daemon) reportUntil(ctx context.Context, days int, end time.Time) (repo
 	if err := d.flush(ctx); err != nil {
 		d.log.Warn("a report lacks what is not written down yet", "error", err)
 	}
-	d.mu.Lock()
-	data, l := d.countries, d.located
-	d.mu.Unlock()
-	places := l.places
-	if data != nil && data != l.data {
-		var err error
-		if places, err = d.placesOf(data); err != nil {
-			d.log.Error("the country data cannot be read; a report lacks countries", "error", err)
-		}
+	places, err := d.index()
+	if err != nil {
+		d.log.Error("the country data cannot be read; a report lacks countries", "error", err)
 	}
 	host, err := os.Hostname()
 	if err != nil {

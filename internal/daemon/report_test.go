@@ -268,3 +268,25 @@ func TestLocated(t *testing.T) {
 		t.Error("it is kept though nobody attacks")
 	}
 }
+
+// TestTheIndexIsMadeOnce: it takes much memory to make, so those who ask at the same time wait for one.
+func TestTheIndexIsMadeOnce(t *testing.T) {
+	f := follow(t, dryFiles+"log: {source: files, files: [DIR/a]}\n")
+	f.start(t)
+	var got [4]*report.Places
+	var all sync.WaitGroup
+	for i := range got {
+		all.Go(func() {
+			var err error
+			if got[i], err = f.index(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, p := range got {
+		if p == nil || p != got[0] {
+			t.Errorf("more than one: %p", got)
+		}
+	}
+}

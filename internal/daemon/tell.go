@@ -178,7 +178,7 @@ func withoutHints(err error) string {
 // recall has a herald that is another one than last know from where people logged in.
 func (d *Daemon) recall(ctx context.Context, last *herald.Herald) *herald.Herald {
 	d.mu.Lock()
-	h, data := d.teller.herald, d.countries
+	h := d.teller.herald
 	d.mu.Unlock()
 	if h == nil || h == last {
 		return h
@@ -187,8 +187,8 @@ func (d *Daemon) recall(ctx context.Context, last *herald.Herald) *herald.Herald
 	if err != nil {
 		d.log.Warn("earlier logins cannot be read; nobody is known yet", "error", err)
 	}
-	if len(seen) > 0 && data != nil {
-		if _, err := d.placesOf(data); err != nil {
+	if len(seen) > 0 {
+		if _, err := d.index(); err != nil {
 			d.log.Error("the country data cannot be read; nobody is known by country yet", "error", err)
 		}
 	}
