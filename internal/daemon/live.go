@@ -52,7 +52,7 @@ type LiveSource struct {
 	Banned   bool         `json:"banned"`
 }
 
-// LiveBan is a ban; its reason is left out, which `why` tells.
+// LiveBan is a ban. Of those that the guard made the reason is left out, which `why` tells.
 type LiveBan struct {
 	Ban
 	Country string `json:"country,omitempty"`
@@ -267,7 +267,7 @@ func (d *Daemon) newestBans(now time.Time, look *finder) []lease.Lease {
 	}
 	bans := make([]lease.Lease, 0, len(n.bans)+len(n.begun))
 	for _, l := range slices.Concat(n.begun, n.bans) {
-		if live, ok := d.engine.Banned(l.Prefix, now); ok && look.finds(l.Prefix, l.Cause) && !slices.ContainsFunc(bans, func(b lease.Lease) bool { return b.Prefix == l.Prefix }) {
+		if live, ok := d.engine.Banned(l.Prefix, now); ok && look.findsBan(l) && !slices.ContainsFunc(bans, func(b lease.Lease) bool { return b.Prefix == l.Prefix }) {
 			bans = append(bans, live)
 		}
 	}
@@ -284,7 +284,7 @@ func (d *Daemon) allNewest(now time.Time, look *finder) []lease.Lease {
 	bans := make([]lease.Lease, 0, 2*liveMost)
 	var bar time.Time // what is older is not among them
 	d.engine.Bans(now, func(l lease.Lease) bool {
-		if l.From.Before(bar) || !look.finds(l.Prefix, l.Cause) {
+		if l.From.Before(bar) || !look.findsBan(l) {
 			return true
 		}
 		if bans = append(bans, l); len(bans) == cap(bans) {
@@ -336,6 +336,9 @@ func (f *finder) finds(p netip.Prefix, texts ...string) bool {
 	}
 	return slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(strings.ToLower(t), f.text) })
 }
+
+// findsBan reports whether l is looked for: by what top shows of it.
+func (f *finder) findsBan(l lease.Lease) bool { return f.finds(l.Prefix, l.Cause, l.Holder) }
 
 // country is the country of p's first address; "" where that is not known.
 func (f *finder) country(p netip.Prefix) string { return f.places.Country(p.Addr()) }

@@ -67,7 +67,7 @@ func TestLive(t *testing.T) {
 		t.Errorf("bans: %+v", live.Bans)
 	}
 	for find, want := range map[string]string{
-		"203.0.113.9": "203.0.113.9/32", "203.0.113.0/24": "203.0.113.9/32", "113.9": "203.0.113.9/32", " ATTEMPTS": "203.0.113.9/32", "198.51": "198.51.100.0/24", "nobody": "",
+		"203.0.113.9": "203.0.113.9/32", "203.0.113.0/24": "203.0.113.9/32", "113.9": "203.0.113.9/32", " ATTEMPTS": "203.0.113.9/32", "198.51": "198.51.100.0/24", "nobody": "", "guard": "203.0.113.9/32",
 	} {
 		var found LiveReply
 		control(t, dir, "GET", "live?find="+strings.NewReplacer("/", "%2F", " ", "+").Replace(find), "", &found)
