@@ -50,7 +50,9 @@ func notifyTestCommand(g *globals) *cobra.Command {
 			if err != nil {
 				host = "localhost"
 			}
-			all, broken := channels.Of(cfg.Notify, host)
+			whole, unread := cfg.Notify.WithSecrets()
+			all, unusable := channels.Of(whole, host)
+			broken := errors.Join(unread, unusable)
 			for _, name := range args {
 				if !slices.ContainsFunc(all, func(c courier.Channel) bool { return c.Name == name }) {
 					return &exitError{exitUsage, errors.Join(broken, withHint(fmt.Errorf("there is no channel %q in the configuration", name), there(all)))}

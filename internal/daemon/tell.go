@@ -88,9 +88,9 @@ func (d *Daemon) tellPeople(ctx context.Context) error {
 		d.mu.Lock()
 		next := d.cfg.Notify
 		d.mu.Unlock()
-		whole, err := next.WithSecrets()
-		if first || err != nil || !reflect.DeepEqual(now, whole) {
-			now, stop = whole, d.beginTelling(ctx, next, owners, stop)
+		whole, unread := next.WithSecrets()
+		if first || unread != nil || !reflect.DeepEqual(now, whole) {
+			now, stop = whole, d.beginTelling(ctx, whole, unread, owners, stop)
 		}
 		recalled = d.recall(ctx, recalled)
 		if first {
@@ -112,11 +112,12 @@ func (d *Daemon) tellingMayDiffer() {
 	}
 }
 
-// beginTelling starts a courier for cfg, and ends the one before by last. What happens
-// meanwhile the new one is told. stop ends it, and keeps what waits.
-func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, owners *rdap.Client, last func()) (stop func()) {
-	open, err := channels.Of(cfg, d.teller.host)
-	if err != nil {
+// beginTelling starts a courier for cfg, which has its secrets but those of unread, and ends
+// the one before by last. What happens meanwhile the new one is told. stop ends it, and keeps
+// what waits.
+func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, unread error, owners *rdap.Client, last func()) (stop func()) {
+	open, unusable := channels.Of(cfg, d.teller.host)
+	if err := errors.Join(unread, unusable); err != nil {
 		wrong := withoutHints(err)
 		d.log.Error("not all channels can be used", "error", wrong)
 		d.problem("notify", wrong, "mend it, then `sekisho reload`; `sekisho notify test` tries each channel")

@@ -15,12 +15,12 @@ import (
 	"sekisho/internal/notify/webhook"
 )
 
-// Of are the channels of cfg, in the order of the configuration's documents, for the host
-// of that name. Secrets are read from the files that it names. A channel that cannot be used
-// is left out: the error says why, and the others are there all the same.
+// Of are the channels of cfg, which has its secrets (see config.Notify.WithSecrets), in the
+// order of the configuration's documents, for the host of that name. A channel that cannot be
+// used is left out: the error says why, and the others are there all the same.
 func Of(cfg config.Notify, host string) ([]courier.Channel, error) {
-	cfg, err := cfg.WithSecrets()
 	var all []courier.Channel
+	var err error
 	client := outbound.New(outbound.Options{Private: cfg.Private})
 	add := func(name string, limits config.Limits, sender notify.Sender, failed error) {
 		if failed != nil {
