@@ -93,7 +93,7 @@ func (u *ui) status(s hostStatus, all bool, now time.Time) {
 	trials := trialRows(s.Firewall, now)
 	if all {
 		u.table(slices.Concat(trials, statusRows(s.Status, now), sshdRows(s.SSHD, now)))
-		printCounters(u, s.Firewall.Counters)
+		printCounters(u, s.Firewall.Rules())
 		return
 	}
 	u.table(slices.Concat(trials, sshdRows(s.SSHD, now), firewallRows(s.Firewall, now), briefRows(s.Status)))
@@ -279,25 +279,14 @@ func conntrackText(c daemon.ConntrackStatus) string {
 	return strings.Join(parts, ", ")
 }
 
-// printCounters tells what each rule has counted; rules of the same words, as of both
-// families, are one.
-func printCounters(u *ui, counters []daemon.CounterStatus) {
-	if len(counters) == 0 {
+// printCounters tells what each rule has counted.
+func printCounters(u *ui, rules []daemon.CounterStatus) {
+	if len(rules) == 0 {
 		return
-	}
-	type rule struct{ chain, text string }
-	var rules []rule
-	packets := map[rule]uint64{}
-	for _, c := range counters {
-		r := rule{c.Chain, c.Rule}
-		if _, ok := packets[r]; !ok {
-			rules = append(rules, r)
-		}
-		packets[r] += c.Packets
 	}
 	rows := [][]string{{"CHAIN", "PACKETS", "RULE"}}
 	for _, r := range rules {
-		rows = append(rows, []string{r.chain, fmt.Sprint(packets[r]), r.text})
+		rows = append(rows, []string{r.Chain, fmt.Sprint(r.Packets), r.Rule})
 	}
 	u.line("")
 	u.table(rows)

@@ -154,6 +154,24 @@ type CounterStatus struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
+// Rules are the counters by rule, in their order: rules of the same words, as of both
+// families, are one.
+func (f FirewallStatus) Rules() []CounterStatus {
+	rules := []CounterStatus{}
+	at := map[CounterStatus]int{}
+	for _, c := range f.Counters {
+		rule := CounterStatus{Chain: c.Chain, Rule: c.Rule, Drops: c.Drops}
+		i, ok := at[rule]
+		if !ok {
+			i = len(rules)
+			at[rule], rules = i, append(rules, rule)
+		}
+		rules[i].Packets += c.Packets
+		rules[i].Bytes += c.Bytes
+	}
+	return rules
+}
+
 // Problem is something wrong, and what to do.
 type Problem struct {
 	What     string   `json:"what"`

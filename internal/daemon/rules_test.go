@@ -73,3 +73,15 @@ firewall:
 		})
 	}
 }
+
+// TestOneRuleOfBothFamilies: what counts once for IPv4 and once for IPv6 is one; what lets in
+// is not what drops.
+func TestOneRuleOfBothFamilies(t *testing.T) {
+	f := FirewallStatus{Counters: []CounterStatus{
+		{"input", "ssh", false, 1, 60}, {"raw", "bans", true, 2, 80}, {"raw", "bans", true, 3, 120}, {"input", "ssh", true, 4, 240}, {"input", "ssh", false, 5, 300},
+	}}
+	want := []CounterStatus{{"input", "ssh", false, 6, 360}, {"raw", "bans", true, 5, 200}, {"input", "ssh", true, 4, 240}}
+	if diff := cmp.Diff(want, f.Rules()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -67,22 +65,19 @@ func (d *Daemon) writeFirewall(ctx context.Context, w io.Writer) {
 		metrics.WriteCounterUint64(w, "sekisho_notify_dropped_total"+label, uint64(c.Dropped))
 	}
 	metrics.WriteCounterUint64(w, "sekisho_repaired_total", uint64(d.repaired.Load()))
-	// Rules of the same words, as of both families, are one series.
-	packets, bytes := map[string]uint64{}, map[string]uint64{}
-	for _, c := range f.Counters {
+	rules := f.Rules()
+	labels := func(c CounterStatus) string {
 		verdict := "pass"
 		if c.Drops {
 			verdict = "drop"
 		}
-		labels := fmt.Sprintf("{chain=%q,rule=%q,verdict=%q}", c.Chain, c.Rule, verdict)
-		packets[labels] += c.Packets
-		bytes[labels] += c.Bytes
+		return fmt.Sprintf("{chain=%q,rule=%q,verdict=%q}", c.Chain, c.Rule, verdict)
 	}
-	for _, labels := range slices.Sorted(maps.Keys(packets)) {
-		metrics.WriteCounterUint64(w, "sekisho_rule_packets_total"+labels, packets[labels])
+	for _, c := range rules {
+		metrics.WriteCounterUint64(w, "sekisho_rule_packets_total"+labels(c), c.Packets)
 	}
-	for _, labels := range slices.Sorted(maps.Keys(bytes)) {
-		metrics.WriteCounterUint64(w, "sekisho_rule_bytes_total"+labels, bytes[labels])
+	for _, c := range rules {
+		metrics.WriteCounterUint64(w, "sekisho_rule_bytes_total"+labels(c), c.Bytes)
 	}
 	c := s.Conntrack
 	if c == nil {

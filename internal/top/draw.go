@@ -410,16 +410,16 @@ func (m *Model) rows() (rows [][]string, empty string) {
 		}
 	case rulesTab:
 		empty = "no rule of ours counts"
-		rules := rulesOf(look.Status.Firewall.Counters)
+		rules := look.Status.Firewall.Rules()
 		if len(rules) > 0 {
 			rows = append(rows, []string{"CHAIN", "PACKETS", "", "RULE"})
 		}
 		for _, r := range rules {
 			does := ""
-			if r.drops {
+			if r.Drops {
 				does = "drop"
 			}
-			rows = append(rows, []string{r.chain, fmt.Sprint(r.packets), does, r.text})
+			rows = append(rows, []string{r.Chain, fmt.Sprint(r.Packets), does, r.Rule})
 		}
 	case problemsTab:
 		empty = "nothing is wrong"

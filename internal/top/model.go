@@ -11,7 +11,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"sekisho/internal/config"
-	"sekisho/internal/daemon"
 	"sekisho/internal/printable"
 )
 
@@ -217,8 +216,8 @@ func (m *Model) keys(t tab) []string {
 			keys = append(keys, g.Prefix.String())
 		}
 	case rulesTab:
-		for _, r := range rulesOf(m.look.Status.Firewall.Counters) {
-			keys = append(keys, r.chain+" "+r.text)
+		for _, r := range m.look.Status.Firewall.Rules() {
+			keys = append(keys, fmt.Sprint(r.Chain, " ", r.Drops, " ", r.Rule))
 		}
 	case problemsTab:
 		for _, p := range m.look.Status.Problems {
@@ -471,28 +470,4 @@ func (m *Model) explain(k tea.KeyPressMsg) tea.Cmd {
 		m.mode, m.typed, m.told = banning, m.whyOf.String(), ""
 	}
 	return nil
-}
-
-// rule is a rule with what it has counted; rules of the same words, as of both
-// families, are one.
-type rule struct {
-	chain, text string
-	drops       bool
-	packets     uint64
-}
-
-func rulesOf(counters []daemon.CounterStatus) []rule {
-	var rules []rule
-	at := map[[2]string]int{}
-	for _, c := range counters {
-		key := [2]string{c.Chain, c.Rule}
-		i, ok := at[key]
-		if !ok {
-			i = len(rules)
-			at[key] = i
-			rules = append(rules, rule{chain: c.Chain, text: c.Rule, drops: c.Drops})
-		}
-		rules[i].packets += c.Packets
-	}
-	return rules
 }
