@@ -153,7 +153,7 @@ func (d *Daemon) gather(ctx context.Context, out *guard.Outcome, at time.Time) b
 		}
 		d.lately.add(out, source, at)
 		if out.Event.Kind == sshlog.Accepted && out.Addr.IsValid() && !out.Bare {
-			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Time: at}
+			login := sshlog.Login{Addr: out.Addr, Port: out.Port, User: string(out.User), Method: out.Event.Method, Time: at}
 			d.tally.logins = append(d.tally.logins, login)
 			d.loggedIn(ctx, login)
 			d.heardLogin(login)

@@ -93,7 +93,7 @@ func TestPeopleAreTold(t *testing.T) {
 	stamp := func() string { return time.Now().Format(time.RFC3339Nano) }
 	write("%s host sshd[7]: Accepted publickey for hanako from 192.0.2.1 port 1 ssh2\n", stamp())
 	write("%s host sshd[8]: Accepted publickey for hanako from 198.51.100.1 port 2 ssh2\n", stamp())
-	if e := h.told(t, notify.Login); e.Login == nil || e.Login.User != "hanako" || e.Login.Addr.String() != "198.51.100.1" {
+	if e := h.told(t, notify.Login); e.Login == nil || e.Login.User != "hanako" || e.Login.Method != "publickey" || e.Login.Addr.String() != "198.51.100.1" {
 		t.Errorf("the login: %+v", e.Login)
 	}
 	var lifted UnbanReply

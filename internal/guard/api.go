@@ -22,10 +22,11 @@ type Outcome struct {
 
 // Notice is something that happened beside a ban.
 type Notice struct {
-	Kind string // one of the Notice words
-	Addr netip.Addr
-	User string // escaped, of bounded length
-	Text string // for people, one line; never holds unescaped log text
+	Kind   string // one of the Notice words
+	Addr   netip.Addr
+	User   string        // escaped, of bounded length
+	Method sshlog.Method // of a login
+	Text   string        // for people, one line; never holds unescaped log text
 }
 
 // The notices' kinds. None is repeated for the same peer within ten minutes.

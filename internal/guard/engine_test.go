@@ -467,6 +467,9 @@ func TestAcceptedAfterFailures(t *testing.T) {
 	d.wantNotices()
 	d.fail("192.0.2.5", "root", 4)
 	d.login("192.0.2.5", "ann")
+	if len(d.notices) != 1 || d.notices[0].Method != sshlog.MethodPublickey {
+		t.Errorf("notices %+v", d.notices)
+	}
 	d.wantNotices("accepted_after_failures 192.0.2.5")
 }
 

@@ -215,6 +215,7 @@ func (e *Engine) accept(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
 	f := e.befriend(sshlog.Login{Addr: a, Port: c.port, User: user, Time: time.UnixMilli(ms)}, ms)
 
 	if !e.replay {
+		told := len(e.out.Notices)
 		failures := e.nodes.sum(&f.window, ms-e.judge.find, ms, e.judge.entries)
 		name := e.names.find(hash)
 		switch {
@@ -222,6 +223,9 @@ func (e *Engine) accept(l *sshlog.Line, ev *sshlog.Event, c *conn, ms int64) {
 			e.noticeOnce(NoticeAccepted, a, user, "logged in after %d failures within %v", failures, e.judge.FindTime)
 		case name != 0 && e.names.attacked(name, ms):
 			e.noticeOnce(NoticeAccepted, a, user, "logged in as a user whose name is under attack from many sources")
+		}
+		for i := range e.out.Notices[told:] {
+			e.out.Notices[told+i].Method = ev.Method
 		}
 	}
 

@@ -374,10 +374,18 @@ func (h *Herald) LoggedIn(l sshlog.Login) {
 	user := printable.Text(l.User)
 	h.tell(notify.Event{
 		Kind: notify.Login, Level: notify.Warning, Time: l.Time, Key: user + " " + l.Addr.String(),
-		Login:  &notify.LoginFacts{User: user, Addr: l.Addr, Country: country, Before: where},
+		Login:  &notify.LoginFacts{User: user, Addr: l.Addr, Method: word(l.Method), Country: country, Before: where},
 		What:   fmt.Sprintf("%s logged in from %s, a %s that they were not seen to come from before", user, l.Addr, what),
 		Remedy: fmt.Sprintf("if that was not them: sekisho ban %s --force, end the session, and change their keys", l.Addr),
 	})
+}
+
+// word is a method's, "" where it is not known.
+func word(m sshlog.Method) string {
+	if m == sshlog.MethodUnknown {
+		return ""
+	}
+	return m.String()
 }
 
 // networkOf is what one provider gives to neighbours.
@@ -439,7 +447,7 @@ func (h *Herald) Notice(n guard.Notice, now time.Time) {
 	case guard.NoticeAccepted:
 		e.Kind, e.Level = notify.LoginDoubt, notify.Alarm
 		e.What = fmt.Sprintf("%s from %s %s", printable.Text(n.User), n.Addr, n.Text)
-		e.Login = &notify.LoginFacts{User: n.User, Addr: n.Addr, Country: h.o.Exact(n.Addr)}
+		e.Login = &notify.LoginFacts{User: n.User, Addr: n.Addr, Method: word(n.Method), Country: h.o.Exact(n.Addr)}
 		e.Remedy = fmt.Sprintf("make sure that it was its owner; if not: sekisho ban %s --force, end the session, and change their keys", n.Addr)
 	case guard.NoticeIneffective:
 		e.Kind, e.Level, e.Remedy = notify.Degraded, notify.Alarm, "sekisho status"

@@ -172,13 +172,16 @@ func TestNotices(t *testing.T) {
 		guard.NoticeAccepted: notify.LoginDoubt, guard.NoticeIneffective: notify.Degraded, guard.NoticeDistributed: notify.AttackBegan, guard.NoticeSpared: "",
 	} {
 		h, events := heard()
-		h.Notice(guard.Notice{Kind: kind, Addr: enemy.Addr(), User: "root", Text: "what"}, noon)
+		h.Notice(guard.Notice{Kind: kind, Addr: enemy.Addr(), User: "root", Method: sshlog.MethodPassword, Text: "what"}, noon)
 		var got notify.Kind
 		if len(*events) > 0 {
 			got = (*events)[0].Kind
 		}
 		if got != want {
 			t.Errorf("%s is told as %q, want %q", kind, got, want)
+		}
+		if want == notify.LoginDoubt && (*events)[0].Login.Method != "password" {
+			t.Errorf("the login: %+v", (*events)[0].Login)
 		}
 		if want == notify.AttackBegan && (*events)[0].Attack != nil {
 			t.Error("an attack of no bans") // which would be all that a subject says

@@ -122,7 +122,7 @@ type AttackFacts struct {
 type LoginFacts struct {
 	User    string     `json:"user"`
 	Addr    netip.Addr `json:"addr"`
-	Method  string     `json:"method,omitempty"`
+	Method  string     `json:"method,omitempty"`  // a word of package sshlog
 	Country string     `json:"country,omitempty"` // ISO code
 	Before  string     `json:"before,omitempty"`  // where they were seen before, for people
 }

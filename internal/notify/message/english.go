@@ -167,9 +167,9 @@ func (english) Method(method, raw string) string {
 	switch method {
 	case "publickey":
 		return "public key"
-	case "keyboard-interactive", "keyboard-interactive/pam", "keyboard_interactive":
+	case "keyboard_interactive":
 		return "keyboard-interactive"
-	case "gssapi", "gssapi-with-mic", "gssapi-keyex":
+	case "gssapi":
 		return "Kerberos (GSSAPI)"
 	case "hostbased":
 		return "the client's host key (hostbased)"

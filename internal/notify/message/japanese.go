@@ -139,9 +139,9 @@ func (japanese) Method(method, raw string) string {
 		return "公開鍵"
 	case "password":
 		return "パスワード"
-	case "keyboard-interactive", "keyboard-interactive/pam", "keyboard_interactive":
+	case "keyboard_interactive":
 		return "キーボード対話 (keyboard-interactive)"
-	case "gssapi", "gssapi-with-mic", "gssapi-keyex":
+	case "gssapi":
 		return "Kerberos (GSSAPI)"
 	case "hostbased":
 		return "ホストベース"
