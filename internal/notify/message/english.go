@@ -326,7 +326,7 @@ func (english) Headline(k notify.Kind, state notify.State, raw string) string {
 
 func (english) Digest(n int) string { return count(n, "event") }
 
-func (english) BanLead(net string, b *notify.BanFacts, lifted bool, until string) string {
+func (english) BanLead(b *notify.BanFacts, lifted bool, until string) string {
 	switch {
 	case lifted:
 		return "It is let in again where the rules let it in, and what was counted of it is forgotten."

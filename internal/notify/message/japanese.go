@@ -305,7 +305,7 @@ func (japanese) Headline(k notify.Kind, state notify.State, raw string) string {
 
 func (japanese) Digest(n int) string { return printable.Grouped(n) + " 件の通知" }
 
-func (japanese) BanLead(net string, b *notify.BanFacts, lifted bool, until string) string {
+func (japanese) BanLead(b *notify.BanFacts, lifted bool, until string) string {
 	switch {
 	case lifted:
 		return "規則が許す範囲で再び接続できます。これまでに数えた試行は消去しました。"

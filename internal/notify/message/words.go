@@ -36,7 +36,7 @@ type words interface {
 	Digest(n int) string
 
 	// What stands below a headline.
-	BanLead(net string, b *notify.BanFacts, lifted bool, until string) string
+	BanLead(b *notify.BanFacts, lifted bool, until string) string
 	AttackLead(ended bool) string
 	LoginLead(doubt bool) string
 	Lead(k notify.Kind) string // "": the headline says all

@@ -155,7 +155,7 @@ func (w *writer) ban(d *document, e *notify.Event) {
 	b := e.Ban
 	lifted := e.Kind == notify.Unban
 	net := prefix(b.Prefix)
-	d.lead = []string{w.BanLead(net, b, lifted, w.until(b))}
+	d.lead = []string{w.BanLead(b, lifted, w.until(b))}
 	d.add(w.who([]row{{w.LabelAddress(), net}}, e.Owner, ""))
 
 	what := section{title: w.What()}
