@@ -103,10 +103,10 @@ type Kind struct {
 // Bans are the bans that began.
 type Bans struct {
 	Count      int      `json:"count"`
-	Prefixes   int      `json:"prefixes"`    // distinct
-	Repeated   int      `json:"repeated"`    // bans of a prefix that had been banned before
-	WithoutEnd int      `json:"without_end"` //
-	Lifted     int      `json:"lifted"`      // by hand
+	Prefixes   int      `json:"prefixes"` // distinct
+	Repeated   int      `json:"repeated"` // bans of a prefix that had been banned before
+	WithoutEnd int      `json:"without_end"`
+	Lifted     int      `json:"lifted"` // by hand
 	ByCause    []Cause  `json:"by_cause"`
 	Reaction   Reaction `json:"reaction"`
 	Top        []Banned `json:"top"` // banned most often

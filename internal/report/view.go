@@ -98,7 +98,7 @@ func (s *section) scale() {
 }
 
 func (r Report) addFacts(v *view, w *words) {
-	v.facts = append(v.facts, fact{w.attempts, w.number(r.Attempts), w.attemptsNote(r)}, fact{w.bans, w.number(r.Bans.Count), w.bansNote(r.Bans)})
+	v.facts = append(v.facts, fact{w.attempts, printable.Grouped(r.Attempts), w.attemptsNote(r)}, fact{w.bans, printable.Grouped(r.Bans.Count), w.bansNote(r.Bans)})
 	if x := r.Bans.Reaction; x.Bans > 0 {
 		v.facts = append(v.facts, fact{w.reaction, w.duration(x.Median), w.reactionNote(x)})
 	}
@@ -107,12 +107,12 @@ func (r Report) addFacts(v *view, w *words) {
 		for _, d := range r.Dropped {
 			bytes += d.Bytes
 		}
-		v.facts = append(v.facts, fact{w.dropped, printable.Grouped(r.DroppedPackets()), w.droppedNote(bytes)})
+		v.facts = append(v.facts, fact{w.dropped, printable.Grouped(r.DroppedPackets()), printable.Bytes(bytes)})
 	}
 	if r.LetIn > 0 {
 		v.facts = append(v.facts, fact{w.letIn, printable.Grouped(r.LetIn), ""})
 	}
-	v.facts = append(v.facts, fact{w.logins, w.number(r.Logins.Count), ""})
+	v.facts = append(v.facts, fact{w.logins, printable.Grouped(r.Logins.Count), ""})
 }
 
 // span is some days together.
@@ -165,7 +165,7 @@ func (r Report) addDays(v *view, w *words) {
 	}
 	charts := []chart{{title: w.attempts}, {title: w.bans}, {title: w.dropped}, {title: w.logins}}
 	for _, x := range spans {
-		cells := []string{x.label, w.number(x.Attempts), w.number(x.Bans), w.number(x.Logins)}
+		cells := []string{x.label, printable.Grouped(x.Attempts), printable.Grouped(x.Bans), printable.Grouped(x.Logins)}
 		if dropped {
 			cells = append(cells, printable.Grouped(x.Dropped))
 		}
@@ -191,7 +191,7 @@ func (r Report) addDays(v *view, w *words) {
 // rest is the last row of a table of attempts.
 func rest(w *words, n, columns, all int) row {
 	cells := make([]string, columns)
-	cells[0], cells[columns-2], cells[columns-1] = w.rest, w.number(n), shareOf(n, all)
+	cells[0], cells[columns-2], cells[columns-1] = w.rest, printable.Grouped(n), shareOf(n, all)
 	return row{cells: cells, bar: -1, minor: true}
 }
 
@@ -199,7 +199,7 @@ func (r Report) countries(w *words) section {
 	s := section{title: w.byCountry, heads: []string{w.country, w.countBans, w.countSources, w.countAttempts, w.share}, numbers: 4}
 	for _, c := range r.ByCountry.Rows {
 		s.rows = append(s.rows, row{
-			cells: []string{w.countryName(printable.Text(c.Country)), w.number(c.Bans), w.number(c.Sources), w.number(c.Attempts), shareOf(c.Attempts, r.Attempts)},
+			cells: []string{w.countryName(printable.Text(c.Country)), printable.Grouped(c.Bans), printable.Grouped(c.Sources), printable.Grouped(c.Attempts), shareOf(c.Attempts, r.Attempts)},
 			bar:   float64(c.Attempts), minor: c.Country == "",
 		})
 	}
@@ -222,7 +222,7 @@ func (r Report) networks(w *words) section {
 	s := section{title: w.byNetwork, short: true, heads: []string{w.network, w.country, w.countBans, w.countSources, w.countAttempts, w.share}, numbers: 4}
 	for _, n := range r.ByNetwork.Rows {
 		s.rows = append(s.rows, row{
-			cells: []string{prefixText(n.Prefix), w.code(n.Country), w.number(n.Bans), w.number(n.Sources), w.number(n.Attempts), shareOf(n.Attempts, r.Attempts)},
+			cells: []string{prefixText(n.Prefix), w.code(n.Country), printable.Grouped(n.Bans), printable.Grouped(n.Sources), printable.Grouped(n.Attempts), shareOf(n.Attempts, r.Attempts)},
 			bar:   float64(n.Attempts),
 		})
 	}
@@ -236,7 +236,7 @@ func (r Report) sources(w *words) section {
 	s := section{title: w.bySource, short: true, heads: []string{w.source, w.country, w.countBans, w.countAttempts, w.share}, numbers: 3}
 	for _, n := range r.BySource.Rows {
 		s.rows = append(s.rows, row{
-			cells: []string{prefixText(n.Prefix), w.code(n.Country), w.number(n.Bans), w.number(n.Attempts), shareOf(n.Attempts, r.Attempts)},
+			cells: []string{prefixText(n.Prefix), w.code(n.Country), printable.Grouped(n.Bans), printable.Grouped(n.Attempts), shareOf(n.Attempts, r.Attempts)},
 			bar:   float64(n.Attempts),
 		})
 	}
@@ -250,7 +250,7 @@ func (r Report) names(w *words) section {
 	s := section{title: w.byName, heads: []string{w.name, w.countAttempts, w.share}, numbers: 2}
 	for _, n := range r.ByName.Rows {
 		s.rows = append(s.rows, row{
-			cells: []string{cmp.Or(printable.Text(n.User), w.noName), w.number(n.Attempts), shareOf(n.Attempts, r.Attempts)},
+			cells: []string{cmp.Or(printable.Text(n.User), w.noName), printable.Grouped(n.Attempts), shareOf(n.Attempts, r.Attempts)},
 			bar:   float64(n.Attempts), minor: n.User == "",
 		})
 	}
@@ -264,7 +264,7 @@ func (r Report) kinds(w *words) section {
 	s := section{title: w.byKind, heads: []string{w.kind, w.countLines, w.countAttempts, w.share}, numbers: 3}
 	for _, k := range r.ByKind {
 		s.rows = append(s.rows, row{
-			cells: []string{printable.Text(k.Kind), w.number(k.Lines), w.number(k.Attempts), shareOf(k.Attempts, r.Attempts)},
+			cells: []string{printable.Text(k.Kind), printable.Grouped(k.Lines), printable.Grouped(k.Attempts), shareOf(k.Attempts, r.Attempts)},
 			bar:   float64(k.Attempts),
 		})
 	}
@@ -286,7 +286,7 @@ func (r Report) causes(w *words) section {
 	s := section{title: w.causes, heads: []string{w.cause, w.countBans, w.share}, numbers: 2}
 	for _, c := range r.Bans.ByCause {
 		s.rows = append(s.rows, row{
-			cells: []string{cmp.Or(w.causeOf[c.Cause], printable.Text(c.Cause), w.unknown), w.number(c.Bans), shareOf(c.Bans, r.Bans.Count)},
+			cells: []string{cmp.Or(w.causeOf[c.Cause], printable.Text(c.Cause), w.unknown), printable.Grouped(c.Bans), shareOf(c.Bans, r.Bans.Count)},
 			bar:   float64(c.Bans),
 		})
 	}
@@ -297,7 +297,7 @@ func (r Report) topBans(w *words) section {
 	s := section{title: w.topBans, short: true, heads: []string{w.source, w.country, w.last, w.countAttempts, w.countBans}, numbers: 2}
 	for _, b := range r.Bans.Top {
 		s.rows = append(s.rows, row{
-			cells: []string{prefixText(b.Prefix), w.code(b.Country), r.clock(b.Last), w.number(b.Attempts), w.number(b.Bans)},
+			cells: []string{prefixText(b.Prefix), w.code(b.Country), r.clock(b.Last), printable.Grouped(b.Attempts), printable.Grouped(b.Bans)},
 			bar:   float64(b.Bans),
 		})
 	}
@@ -310,17 +310,17 @@ func (r Report) clock(t time.Time) string { return t.In(r.To.Location()).Format(
 func (r Report) persons(w *words) section {
 	s := section{title: w.persons, heads: []string{w.person, w.country, w.last, w.countAddresses, w.countLogins}, numbers: 2}
 	for _, l := range r.Logins.Rows {
-		last := w.never
+		last := "-"
 		if l.Last != nil {
 			last = r.clock(*l.Last)
 		}
 		s.rows = append(s.rows, row{
-			cells: []string{cmp.Or(printable.Text(l.User), w.noName), w.countryName(printable.Text(l.Country)), last, w.number(l.Addresses), w.number(l.Logins)},
+			cells: []string{cmp.Or(printable.Text(l.User), w.noName), w.countryName(printable.Text(l.Country)), last, printable.Grouped(l.Addresses), printable.Grouped(l.Logins)},
 			bar:   float64(l.Logins),
 		})
 	}
 	if r.Logins.Rest > 0 {
-		s.rows = append(s.rows, row{cells: []string{w.rest, "", "", "", w.number(r.Logins.Rest)}, bar: -1, minor: true})
+		s.rows = append(s.rows, row{cells: []string{w.rest, "", "", "", printable.Grouped(r.Logins.Rest)}, bar: -1, minor: true})
 	}
 	return s
 }

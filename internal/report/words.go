@@ -20,7 +20,6 @@ type words struct {
 	attempts, bans, dropped, letIn, logins, reaction string // facts
 	attemptsNote                                     func(r Report) string
 	bansNote                                         func(b Bans) string
-	droppedNote                                      func(bytes uint64) string
 	reactionNote                                     func(r Reaction) string
 
 	byDay, byWeeks                                                      string // sections
@@ -30,13 +29,12 @@ type words struct {
 	day, country, network, source, name, kind, cause, by, person, last  string // heads
 	countAttempts, countBans, countSources, countLogins, countAddresses string
 	countLines, countPackets, countBytes, share                         string
-	rest, unknown, noName, never                                        string // cells
+	rest, unknown, noName                                               string // cells
 
 	attacked string             // nobody did
 	damaged  func(n int) string // a warning
 	keptBy   map[string]string  // By words
 	causeOf  map[string]string  // causes of bans
-	number   func(n int) string //
 	duration func(time.Duration) string
 	weekFrom func(day string) string
 }
@@ -81,7 +79,6 @@ func english() *words {
 			}
 			return s
 		},
-		droppedNote: printable.Bytes[uint64],
 		reactionNote: func(r Reaction) string {
 			return fmt.Sprintf("median from the first failure; nine in ten within %s (%s)", durationEnglish(r.P90), plural(r.Bans, "ban", "bans"))
 		},
@@ -92,7 +89,7 @@ func english() *words {
 		day:      "DAY", country: "COUNTRY", network: "NETWORK", source: "SOURCE", name: "NAME", kind: "KIND", cause: "CAUSE", by: "BY", person: "PERSON", last: "LAST",
 		countAttempts: "ATTEMPTS", countBans: "BANS", countSources: "SOURCES", countLogins: "LOGINS", countAddresses: "ADDRESSES",
 		countLines: "LINES", countPackets: "PACKETS", countBytes: "BYTES", share: "SHARE",
-		rest: "all others", unknown: "unknown", noName: "(no name)", never: "-",
+		rest: "all others", unknown: "unknown", noName: "(no name)",
 		attacked: "Nobody attacked, and nobody was banned.",
 		damaged: func(n int) string {
 			return fmt.Sprintf("%s of the state file could not be read and %s left out.", plural(n, "row", "rows"), map[bool]string{true: "was", false: "were"}[n == 1])
@@ -103,7 +100,7 @@ func english() *words {
 		causeOf: map[string]string{
 			"attempts": "too many attempts", "distributed": "part of an attack from many sources", "escalation": "a network with many banned sources", "manual": "by hand", "adopted": "found in the kernel",
 		},
-		number: printable.Grouped[int], duration: durationEnglish,
+		duration: durationEnglish,
 		weekFrom: func(day string) string { return "from " + day },
 	}
 }
@@ -136,7 +133,6 @@ func japanese() *words {
 			}
 			return s
 		},
-		droppedNote: printable.Bytes[uint64],
 		reactionNote: func(r Reaction) string {
 			return fmt.Sprintf("最初の失敗からの中央値。9 割は %s以内 (遮断 %s)", durationJapanese(r.P90), times(r.Bans))
 		},
@@ -147,7 +143,7 @@ func japanese() *words {
 		day:      "日付", country: "国", network: "ネットワーク", source: "送信元", name: "ユーザー名", kind: "種類", cause: "理由", by: "規則", person: "人", last: "最後",
 		countAttempts: "試行", countBans: "遮断", countSources: "送信元", countLogins: "ログイン", countAddresses: "アドレス",
 		countLines: "行", countPackets: "パケット", countBytes: "バイト", share: "割合",
-		rest: "その他すべて", unknown: "不明", noName: "(名前なし)", never: "-",
+		rest: "その他すべて", unknown: "不明", noName: "(名前なし)",
 		attacked: "攻撃はなく、誰も遮断していません。",
 		damaged: func(n int) string {
 			return fmt.Sprintf("状態ファイルの %s 行が壊れていたため、除いて集計しました。", printable.Grouped(n))
@@ -158,7 +154,7 @@ func japanese() *words {
 		causeOf: map[string]string{
 			"attempts": "ログイン試行の回数", "distributed": "多数の送信元からの攻撃", "escalation": "遮断の多いネットワーク", "manual": "手動", "adopted": "カーネルにあった遮断",
 		},
-		number: printable.Grouped[int], duration: durationJapanese,
+		duration: durationJapanese,
 		weekFrom: func(day string) string { return day + " から" },
 	}
 }
