@@ -17,6 +17,7 @@ import (
 	"sekisho/internal/daemon"
 	"sekisho/internal/firewall"
 	"sekisho/internal/lab"
+	"sekisho/internal/printable"
 )
 
 func labCommand(g *globals) *cobra.Command {
@@ -211,7 +212,7 @@ func (s *show) attack(ctx context.Context, from netip.Addr, user string) error {
 		return nil
 	}
 	s.say("%s is banned in the kernel %s after its %s failure was logged", from,
-		seen.banned.Sub(seen.last).Round(10*time.Microsecond), ordinal(seen.failures))
+		seen.banned.Sub(seen.last).Round(10*time.Microsecond), printable.Ordinal(seen.failures))
 	return s.shut(ctx, from, "the attacker")
 }
 
@@ -420,16 +421,4 @@ func (s *show) fail(format string, args ...any) {
 	s.failed = append(s.failed, text)
 	s.mu.Unlock()
 	s.say("WRONG: %s", text)
-}
-
-func ordinal(n int) string {
-	switch {
-	case n%10 == 1 && n%100 != 11:
-		return fmt.Sprintf("%dst", n)
-	case n%10 == 2 && n%100 != 12:
-		return fmt.Sprintf("%dnd", n)
-	case n%10 == 3 && n%100 != 13:
-		return fmt.Sprintf("%drd", n)
-	}
-	return fmt.Sprintf("%dth", n)
 }

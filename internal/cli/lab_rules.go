@@ -18,6 +18,7 @@ import (
 	"sekisho/internal/firewall"
 	"sekisho/internal/iso3166"
 	"sekisho/internal/lab"
+	"sekisho/internal/printable"
 	"sekisho/internal/run"
 )
 
@@ -284,11 +285,11 @@ func (s *show) rate(ctx context.Context, world places) error {
 					defer c.Close() // together: sshd logs them only then, and the guard has its own word to say
 				}
 				if (c != nil) != (i < burst) {
-					s.fail("the %s connection within a moment from %s: answered %t", ordinal(int(i)+1), from, c != nil)
+					s.fail("the %s connection within a moment from %s: answered %t", printable.Ordinal(int(i)+1), from, c != nil)
 					return nil
 				}
 			}
-			s.say("the %s connection within a moment from %s gets no answer", ordinal(burst+1), from)
+			s.say("the %s connection within a moment from %s gets no answer", printable.Ordinal(burst+1), from)
 			return nil
 		})
 	}
@@ -310,7 +311,7 @@ func (s *show) rate(ctx context.Context, world places) error {
 			return err
 		}
 		if c == nil {
-			s.fail("the administrator's %s connection within a moment gets no answer", ordinal(i+1))
+			s.fail("the administrator's %s connection within a moment gets no answer", printable.Ordinal(i+1))
 			return nil
 		}
 		c.Close()

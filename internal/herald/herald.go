@@ -234,7 +234,7 @@ func (h *Herald) Banned(bans []lease.Lease, enforced bool, now time.Time) {
 		}
 		kind, word := notify.Ban, "was banned"
 		if l.Count > 1 {
-			kind, word = notify.Repeat, fmt.Sprintf("was banned, for the %s time", ordinal(l.Count))
+			kind, word = notify.Repeat, fmt.Sprintf("was banned, for the %s time", printable.Ordinal(l.Count))
 		}
 		if !enforced {
 			word = strings.Replace(word, "was banned", "would have been banned", 1)
@@ -248,20 +248,6 @@ func (h *Herald) Banned(bans []lease.Lease, enforced bool, now time.Time) {
 			h.struck(&facts, now)
 		}
 	}
-}
-
-func ordinal(n int) string {
-	suffix := "th"
-	switch {
-	case n%100 >= 11 && n%100 <= 13:
-	case n%10 == 1:
-		suffix = "st"
-	case n%10 == 2:
-		suffix = "nd"
-	case n%10 == 3:
-		suffix = "rd"
-	}
-	return fmt.Sprintf("%d%s", n, suffix)
 }
 
 func banFacts(l lease.Lease, enforced bool) notify.BanFacts {

@@ -17,6 +17,21 @@ func Grouped[N integer](n N) string {
 	return s
 }
 
+// Ordinal writes 1st, 2nd, 1,000th.
+func Ordinal(n int) string {
+	suffix := "th"
+	switch {
+	case n%100 >= 11 && n%100 <= 13:
+	case n%10 == 1:
+		suffix = "st"
+	case n%10 == 2:
+		suffix = "nd"
+	case n%10 == 3:
+		suffix = "rd"
+	}
+	return Grouped(n) + suffix
+}
+
 // Bytes writes a number of bytes: 999 B, 12.3 MB. A kB is 1000 bytes.
 func Bytes[N integer](n N) string {
 	const prefixes = "kMGTPE"

@@ -48,20 +48,7 @@ func (english) List(items []string, more bool) string {
 
 func (english) Counted(name, n string) string { return name + " ×" + n }
 
-func (english) Nth(n int) string {
-	s := printable.Grouped(n)
-	switch {
-	case n%100 >= 11 && n%100 <= 13:
-		return s + "th"
-	case n%10 == 1:
-		return s + "st"
-	case n%10 == 2:
-		return s + "nd"
-	case n%10 == 3:
-		return s + "rd"
-	}
-	return s + "th"
-}
+func (english) Nth(n int) string { return printable.Ordinal(n) }
 
 func (e english) ThisIs(n int) string {
 	if n == 1 {
