@@ -209,10 +209,6 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, a.BitLen())
 }
 
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-}
-
 // rank makes the tables of what was counted.
 func (m *maker) rank() {
 	m.r.Sources, m.r.Networks, m.r.Names = len(m.sources.by), len(m.networks.by), len(m.names.by)
@@ -221,7 +217,7 @@ func (m *maker) rank() {
 	}
 	m.r.Crowded = m.sources.folded || m.networks.folded || m.names.folded
 	inNetwork := map[netip.Prefix]int{}
-	top := m.networks.greatest(m.o.Top, comparePrefixes)
+	top := m.networks.greatest(m.o.Top, netip.Prefix.Compare)
 	for _, p := range top {
 		inNetwork[p] = 0
 	}
@@ -310,7 +306,7 @@ func (m *maker) settle() {
 		return
 	}
 	order := func(a, b Banned) int {
-		return cmp.Or(cmp.Compare(b.Bans, a.Bans), cmp.Compare(b.Attempts, a.Attempts), b.Last.Compare(a.Last), comparePrefixes(a.Prefix, b.Prefix))
+		return cmp.Or(cmp.Compare(b.Bans, a.Bans), cmp.Compare(b.Attempts, a.Attempts), b.Last.Compare(a.Last), a.Prefix.Compare(b.Prefix))
 	}
 	top := m.r.Bans.Top
 	if len(top) == m.o.Top && order(m.banned, top[len(top)-1]) > 0 {

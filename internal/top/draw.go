@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sekisho/internal/daemon"
 	"sekisho/internal/hardening"
@@ -517,7 +518,7 @@ func (m *Model) footer() (text string, cursor int) {
 	typing := func(label string) (string, int) {
 		label, typed := clean(label, m.options.ASCII), clean(m.typed, m.options.ASCII)
 		for printable.Width(label)+printable.Width(typed) >= m.width-1 { // the end is what is typed on
-			_, n := firstRune(typed)
+			_, n := utf8.DecodeRuneInString(typed)
 			typed = typed[n:]
 		}
 		return m.line(span{bold, label}, span{plain, typed}), printable.Width(label) + printable.Width(typed)
@@ -540,16 +541,6 @@ func (m *Model) footer() (text string, cursor int) {
 		return m.line(span{faint, "Esc back  up down scroll  u unban  b ban  r again"}), -1
 	}
 	return m.line(span{faint, "? help  tab list  w why  u unban  b ban  / filter  p pause  q quit"}), -1
-}
-
-func firstRune(s string) (r rune, size int) {
-	for i, c := range s {
-		if i > 0 {
-			return r, i
-		}
-		r = c
-	}
-	return r, len(s)
 }
 
 func hintOf(err error) string {
