@@ -329,8 +329,8 @@ func (d *Daemon) watchProblems(ctx context.Context) error {
 		case <-ticks.C:
 			now := time.Now()
 			d.watchChannels(now)
-			trial = d.watchSSHD(ctx, sshd, trial)
 			if d.teller.courier.Load() != nil {
+				trial = d.watchSSHD(ctx, sshd, trial)
 				d.tellProblems(d.problems(now), now)
 			}
 		}
