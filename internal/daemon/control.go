@@ -614,12 +614,12 @@ func (d *Daemon) Ban(ctx context.Context, q BanRequest, who string) (Ban, error)
 		l.Until = now.Add(d.cfg.Guard.BanTime)
 	}
 	l.Count = d.engine.Begin(l)
-	d.heardBans([]lease.Lease{l}, now)
 	var err error
 	if d.enforcing {
 		err = d.fw.Ban(ctx, kernelBans([]lease.Lease{l}, now))
 		d.cutLater([]lease.Lease{l})
 	}
+	d.heardBans([]lease.Lease{l}, now)
 	d.newest.add(l)
 	d.rec.Add(store.Effects{Bans: []lease.Lease{l}})
 	d.mu.Unlock()
