@@ -500,6 +500,11 @@ func (d *Daemon) absentLogs() map[string]Problem {
 	return absent
 }
 
+// unwritten is the problem of a state that cannot be written, for err.
+func unwritten(err error) Problem {
+	return problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart")
+}
+
 // Status is what is going on.
 func (d *Daemon) Status(ctx context.Context) Status {
 	s := Status{
@@ -508,7 +513,7 @@ func (d *Daemon) Status(ctx context.Context) Status {
 		Problems: []Problem{}, Sources: []SourceStatus{}, Channels: d.channelStatus(),
 	}
 	if err := d.rec.Degraded(); err != nil {
-		s.Problems = append(s.Problems, problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart"))
+		s.Problems = append(s.Problems, unwritten(err))
 	}
 	d.mu.Lock()
 	s.Mode, s.Enforcing = d.cfg.Guard.Mode.String(), d.enforcing

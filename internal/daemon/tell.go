@@ -401,7 +401,7 @@ const absentAfter = 10 * time.Minute
 func (d *Daemon) problems(at time.Time) map[string]Problem {
 	now := map[string]Problem{}
 	if err := d.rec.Degraded(); err != nil {
-		now["unwritten"] = problemOf("unwritten", "the state cannot be written: protection goes on from memory ("+err.Error()+")", "free disk space or mend the state directory; nothing needs a restart")
+		now["unwritten"] = unwritten(err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
