@@ -26,7 +26,7 @@ func NewSlack(c config.Hook, client *outbound.Client) (*Sender, error) {
 func slack(m notify.Message) any {
 	shown := fit(text(m), slackMax, escapeSlack, utf8.RuneCountInString)
 	return map[string]any{
-		"text":         fit(text(m), slackMax, escapeSlack, utf8.RuneCountInString),
+		"text":         shown,
 		"mrkdwn":       false,
 		"unfurl_links": false,
 		"unfurl_media": false,
