@@ -111,7 +111,7 @@ func (c *inCloud) connect(ctx context.Context, p *access.Passage, pass bool) (er
 	if err != nil {
 		return c.explain(err)
 	}
-	out, ok := c.g.stdout.(*os.File)
+	out, ok := fileOf(c.g.stdout)
 	in, ok2 := c.g.stdin.(*os.File)
 	if !ok || !ok2 {
 		return errors.Join(errors.New("standard input and output are no files"), way.Leave(ctx))

@@ -85,7 +85,7 @@ func (g *globals) plan(ctx context.Context, about scope) error {
 		}
 	}
 	if failed == nil && changes {
-		return &exitError{exitChanges, errTold}
+		return &exitError{exitChanges, errChanges}
 	}
 	return failed
 }

@@ -75,13 +75,14 @@ func Main(args []string) int {
 
 // Run is Main with its surroundings as parameters; tests call it.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	g := &globals{stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &output{w: stdout}
+	g := &globals{stdin: stdin, stdout: out, stderr: stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := out.failed(root.ExecuteContext(ctx))
 	if err == nil {
 		return exitOK
 	}

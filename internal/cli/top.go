@@ -33,7 +33,7 @@ func topCommand(g *globals) *cobra.Command {
 				return host.stream(cmd.Context())
 			}
 			in, ok := g.stdin.(*os.File)
-			out, outOK := g.stdout.(*os.File)
+			out, outOK := fileOf(g.stdout)
 			switch there, _ := terminal(g.stdout); {
 			case !ok || !outOK || !there || !term.IsTerminal(int(in.Fd())):
 				return &exitError{exitUsage, withHint(errors.New("top needs a terminal to draw on"), "see `sekisho status`, or use sekisho top --json")}

@@ -44,7 +44,7 @@ func newUI(g *globals) *ui {
 
 // terminal reports whether w is a terminal, and its width.
 func terminal(w io.Writer) (is bool, columns int) {
-	f, ok := w.(interface{ Fd() uintptr })
+	f, ok := fileOf(w)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return false, 0
 	}
@@ -77,6 +77,9 @@ func paint(on bool, style, s string) string {
 
 // errTold is an error that was told already: it has an exit code, and no text.
 var errTold = errors.New("told already")
+
+// errChanges is errTold of a plan that would change something.
+var errChanges = fmt.Errorf("there are changes: %w", errTold)
 
 // fail tells an error on stderr, and on a line of its own what to do now.
 func (u *ui) fail(err error) {
