@@ -114,7 +114,7 @@ func (d *Daemon) beginReaping(ctx context.Context, cfg *config.Config, r reaping
 	d.log.Info("rules past their end are taken out of security groups", "every", r.every, "places", len(r.places))
 	ctx, cancel := context.WithCancel(ctx)
 	var places sync.WaitGroup
-	places.Go(func() { d.watchGroups(ctx, a) })
+	places.Go(func() { d.watchGroups(ctx, a.Cloud) })
 	for _, place := range r.places {
 		places.Go(func() { d.reapPlace(ctx, a, place, cmp.Or(d.opts.reap.every, r.every)) })
 	}
@@ -153,10 +153,14 @@ func (d *Daemon) reapPlace(ctx context.Context, a *access.Access, place security
 // groupsEvery is how often targets' groups are looked at for what is gravely wrong there.
 const groupsEvery = time.Hour
 
-// watchGroups tells people of what is gravely wrong in targets' groups, until ctx ends.
-func (d *Daemon) watchGroups(ctx context.Context, a *access.Access) {
+// watchGroups tells people of what is gravely wrong in the groups of the targets that the
+// configuration names at the time, until ctx ends.
+func (d *Daemon) watchGroups(ctx context.Context, cloud *securitygroup.Cloud) {
 	told := map[string]bool{}
 	for {
+		d.mu.Lock()
+		a := &access.Access{Config: d.cfg, Cloud: cloud}
+		d.mu.Unlock()
 		found, failed := a.Watch(ctx, a.Doors())
 		now := map[string]bool{}
 		for _, f := range found {

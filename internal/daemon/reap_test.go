@@ -223,6 +223,35 @@ func TestReapReload(t *testing.T) {
 	}
 }
 
+// TestWatchReload: a target that a reload brings is watched, also where its place was known
+// before, and one that it takes away is not. The reaper itself goes on as it was: it was
+// the configuration of its start that was watched.
+func TestWatchReload(t *testing.T) {
+	c := newCloud(t, "")
+	all := netip.MustParsePrefix("0.0.0.0/0")
+	later := c.AddGroup(c.here, ec2test.Group{Name: "later"})
+	open := c.AddRule(c.here, ec2test.Rule{Group: later, From: 22, Prefix: all})
+	c.start(t)
+	told := func(rule string) int { return c.times("something is wrong in a security group", rule) }
+
+	before := c.groups[c.here]
+	c.groups[c.here] = later
+	c.set(c.config("", "10s"))
+	if err := c.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the finding", func() bool { return told(open) > 0 })
+	left := c.AddRule(c.here, ec2test.Rule{Group: before, From: 22, Prefix: all})
+	other := c.AddRule(c.there, ec2test.Rule{Group: c.groups[c.there], From: 22, Prefix: all})
+	eventually(t, "the next finding", func() bool { return told(other) > 0 })
+	if told(left) > 0 {
+		t.Error("a group is watched that no target names any more")
+	}
+	if n := c.times("past their end are taken out"); n != 1 {
+		t.Errorf("begun %d times", n)
+	}
+}
+
 // TestReapShutdown: the daemon ends at once though AWS does not answer.
 func TestReapShutdown(t *testing.T) {
 	c := newCloud(t, "")
