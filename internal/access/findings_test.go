@@ -2,6 +2,7 @@ package access
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"sekisho/internal/securitygroup"
@@ -25,9 +26,18 @@ func TestARuleOfOursThatWasWidened(t *testing.T) {
 	if len(planned.Failed)+len(failed) > 0 {
 		t.Fatal(planned.Failed, failed)
 	}
-	for by, found := range map[string][]Finding{"plan": planned.Findings, "watch": watched} {
+	for by, of := range map[string]struct {
+		found []Finding
+		group string
+	}{
+		"plan":  {planned.Findings, w.group + ` "web" (`},
+		"watch": {watched, w.group + " ("}, // which does not know its name
+	} {
+		found := of.found
 		if len(found) != 1 || found[0].ID != "group_open_to_all" || found[0].Severity != Critical || found[0].Rule != id {
 			t.Errorf("%s finds %+v, want that %s is open to all", by, found, id)
+		} else if !strings.HasPrefix(found[0].What, of.group) {
+			t.Errorf("%s says %q, want it to begin with %q", by, found[0].What, of.group)
 		}
 	}
 }

@@ -264,7 +264,7 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 		add := func(id string, s Severity, why, remedy, format string, args ...any) {
 			res = append(res, Finding{id, s, g.Place, g.Group.ID, r.ID, fmt.Sprintf(format, args...), why, remedy})
 		}
-		who := fmt.Sprintf("%s %q (%s): rule %s lets in %s to %s", g.Group.ID, g.Group.Name, g.Place, r.ID, r.Source, r.Ports())
+		who := fmt.Sprintf("%s (%s): rule %s lets in %s to %s", withName(g.Group.ID, g.Group.Name), g.Place, r.ID, r.Source, r.Ports())
 		opens := slices.ContainsFunc(doors, func(d Door) bool { return r.Opens(d.Port) })
 		ours, is := r.Ours()
 		switch {
@@ -287,6 +287,14 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 		}
 	}
 	return res
+}
+
+// withName is a group with its name, where that is known: a reaper may not ask for it.
+func withName(id, name string) string {
+	if name == "" {
+		return id
+	}
+	return fmt.Sprintf("%s %q", id, name)
 }
 
 // leaseFindings tells what is wrong with a rule's leases.

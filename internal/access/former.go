@@ -37,7 +37,7 @@ func (a *Access) Former(ctx context.Context, places []securitygroup.Place) (find
 		old := former[within(h.Within)]
 		findings = append(findings, Finding{
 			ID: "group_former_address", Severity: High, Place: h.Place, Group: h.Group, Rule: h.Rule,
-			What:   fmt.Sprintf("%s %q (%s): rule %s lets in %s to %s: %s had %s once", h.Group, h.GroupName, h.Place, h.Rule, h.Source, h.Ports, whose[old], prefixes([]netip.Prefix{old})),
+			What:   fmt.Sprintf("%s (%s): rule %s lets in %s to %s: %s had %s once", withName(h.Group, h.GroupName), h.Place, h.Rule, h.Source, h.Ports, whose[old], prefixes([]netip.Prefix{old})),
 			Why:    "whoever has that address today gets in",
 			Remedy: h.revoke(),
 		})
