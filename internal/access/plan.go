@@ -33,8 +33,8 @@ func (p Plan) Empty() bool {
 
 // Plan reads the groups of doors and compares them with the configuration: with all that it
 // says of these groups, so with other doors there too. seen, unless nil, is called after
-// each place, from several goroutines at once.
-func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup.Place)) Plan {
+// each place, never twice at once.
+func (a *Access) Plan(ctx context.Context, doors []Door, seen func()) Plan {
 	named := map[groupIn]bool{}
 	for _, d := range doors {
 		named[groupIn{d.Place(), d.AWS.Group}] = true
@@ -61,7 +61,7 @@ func (a *Access) Plan(ctx context.Context, doors []Door, seen func(securitygroup
 			plan.Findings = append(plan.Findings, p.Findings...)
 			plan.Failed = append(plan.Failed, p.Failed...)
 			if seen != nil {
-				seen(place)
+				seen()
 			}
 			return nil
 		})

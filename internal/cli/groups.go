@@ -95,10 +95,10 @@ func (c *inCloud) planGroups(ctx context.Context, u *ui, doors []access.Door) (p
 		places[d.Place()] = true
 	}
 	u.doneWithin(func(live *liveLine) {
-		seen := make(chan struct{}, len(places))
-		plan = c.Plan(ctx, doors, func(securitygroup.Place) {
-			seen <- struct{}{}
-			u.step(live, len(seen), len(places), fmt.Sprintf("%d of %d places", len(seen), len(places)))
+		seen := 0
+		plan = c.Plan(ctx, doors, func() {
+			seen++
+			u.step(live, seen, len(places), fmt.Sprintf("%d of %d places", seen, len(places)))
 		})
 	})
 	return plan
