@@ -6,9 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"sekisho/internal/securitygroup"
 )
@@ -59,37 +56,24 @@ func (a *Access) Orphans(ctx context.Context, places []securitygroup.Place) (fin
 	for _, d := range a.Doors() {
 		named[groupIn{d.Place(), d.AWS.Group}] = true
 	}
-	var mu sync.Mutex
-	var group errgroup.Group
-	for _, place := range places {
-		group.Go(func() error {
-			err := a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rules []securitygroup.Rule) error {
-				mu.Lock()
-				defer mu.Unlock()
-				for _, r := range rules {
-					ours, is := r.Ours()
-					if !is || len(ours.Fixed) == 0 || named[groupIn{place, r.Group}] {
-						continue
-					}
-					findings = append(findings, Finding{
-						ID: "group_rule_orphan", Severity: Medium, Place: place, Group: r.Group, Rule: r.ID,
-						What:   fmt.Sprintf("%s (%s): rule %s of ours lets in %s to %s, for %s, and no target names that group", r.Group, place, r.ID, r.Source, r.Ports(), list(ours.Fixed)),
-						Why:    "nobody takes it away when the address changes",
-						Remedy: revoking(place, r.Group, r.ID),
-					})
+	failed = eachPlace(slices.Values(places), func(place securitygroup.Place) (found []Finding, err error) {
+		err = a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rules []securitygroup.Rule) error {
+			for _, r := range rules {
+				ours, is := r.Ours()
+				if !is || len(ours.Fixed) == 0 || named[groupIn{place, r.Group}] {
+					continue
 				}
-				return nil
-			})
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed = append(failed, failure(place, err))
+				found = append(found, Finding{
+					ID: "group_rule_orphan", Severity: Medium, Place: place, Group: r.Group, Rule: r.ID,
+					What:   fmt.Sprintf("%s (%s): rule %s of ours lets in %s to %s, for %s, and no target names that group", r.Group, place, r.ID, r.Source, r.Ports(), list(ours.Fixed)),
+					Why:    "nobody takes it away when the address changes",
+					Remedy: revoking(place, r.Group, r.ID),
+				})
 			}
 			return nil
 		})
-	}
-	_ = group.Wait() // what went wrong is told by place
+		return found, err
+	}, func(found []Finding) { findings = append(findings, found...) })
 	SortFindings(findings)
-	slices.SortFunc(failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
 	return findings, failed
 }

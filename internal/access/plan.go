@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,34 +38,20 @@ func (a *Access) Plan(ctx context.Context, doors []Door, seen func()) Plan {
 	for _, d := range doors {
 		named[groupIn{d.Place(), d.AWS.Group}] = true
 	}
-	byPlace := map[securitygroup.Place][]Door{}
-	for _, d := range a.Doors() {
-		if named[groupIn{d.Place(), d.AWS.Group}] {
-			byPlace[d.Place()] = append(byPlace[d.Place()], d)
-		}
-	}
-	var mu sync.Mutex
+	there := byPlace(slices.DeleteFunc(a.Doors(), func(d Door) bool { return !named[groupIn{d.Place(), d.AWS.Group}] }))
 	var plan Plan
-	var group errgroup.Group
-	for place, doors := range byPlace {
-		group.Go(func() error {
-			p, err := a.planPlace(ctx, place, doors)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				plan.Failed = append(plan.Failed, failure(place, err))
-			}
-			plan.Groups = append(plan.Groups, p.Groups...)
-			plan.Lists = append(plan.Lists, p.Lists...)
-			plan.Findings = append(plan.Findings, p.Findings...)
-			plan.Failed = append(plan.Failed, p.Failed...)
-			if seen != nil {
-				seen()
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // what went wrong is told by place
+	failed := eachPlace(maps.Keys(there), func(place securitygroup.Place) (Plan, error) {
+		return a.planPlace(ctx, place, there[place])
+	}, func(p Plan) {
+		plan.Groups = append(plan.Groups, p.Groups...)
+		plan.Lists = append(plan.Lists, p.Lists...)
+		plan.Findings = append(plan.Findings, p.Findings...)
+		plan.Failed = append(plan.Failed, p.Failed...)
+		if seen != nil {
+			seen()
+		}
+	})
+	plan.Failed = append(plan.Failed, failed...)
 	slices.SortFunc(plan.Groups, func(x, y GroupPlan) int {
 		return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group.ID, y.Group.ID))
 	})

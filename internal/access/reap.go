@@ -5,10 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"sekisho/internal/securitygroup"
 )
@@ -57,43 +54,32 @@ func (r Reaped) Clean() bool { return len(r.Left)+len(r.Failed) == 0 }
 // needs stays, and what is not ours is not touched. It may run anywhere, and several at
 // once.
 func (a *Access) Reap(ctx context.Context, places []securitygroup.Place) Reaped {
-	var mu sync.Mutex
 	all := Reaped{Revoked: []Ended{}, Left: []Ended{}, Stuck: []Ended{}, Failed: []Failure{}}
-	var group errgroup.Group
-	for _, place := range places {
-		group.Go(func() error {
-			r := a.reap(ctx, place)
-			mu.Lock()
-			defer mu.Unlock()
-			all.Revoked = append(all.Revoked, r.Revoked...)
-			all.Left = append(all.Left, r.Left...)
-			all.Stuck = append(all.Stuck, r.Stuck...)
-			all.Failed = append(all.Failed, r.Failed...)
-			all.Live += r.Live
-			return nil
-		})
-	}
-	_ = group.Wait() // what went wrong is told by place
-	byPlace := func(x, y Ended) int {
+	failed := eachPlace(slices.Values(places), func(place securitygroup.Place) (Reaped, error) { return a.reap(ctx, place) }, func(r Reaped) {
+		all.Revoked = append(all.Revoked, r.Revoked...)
+		all.Left = append(all.Left, r.Left...)
+		all.Stuck = append(all.Stuck, r.Stuck...)
+		all.Live += r.Live
+	})
+	all.Failed = append(all.Failed, failed...)
+	order := func(x, y Ended) int {
 		return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group), strings.Compare(x.Rule, y.Rule))
 	}
-	slices.SortFunc(all.Revoked, byPlace)
-	slices.SortFunc(all.Left, byPlace)
-	slices.SortFunc(all.Stuck, byPlace)
-	slices.SortFunc(all.Failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
+	slices.SortFunc(all.Revoked, order)
+	slices.SortFunc(all.Left, order)
+	slices.SortFunc(all.Stuck, order)
 	return all
 }
 
 // reap is Reap for one place.
-func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reaped) {
+func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reaped, err error) {
 	var rules []securitygroup.Rule
-	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rs []securitygroup.Rule) error {
+	err = a.Cloud.Rules(ctx, place, securitygroup.Query{Tags: securitygroup.ManagedTags()}, func(rs []securitygroup.Rule) error {
 		rules = append(rules, rs...)
 		return nil
 	})
 	if err != nil {
-		res.Failed = append(res.Failed, failure(place, err))
-		return res
+		return res, err
 	}
 	now, _ := a.Cloud.Now(place)
 	var over []securitygroup.Rule
@@ -112,7 +98,7 @@ func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reape
 		a.tidy(ctx, place, r, ours, now)
 	}
 	if len(over) == 0 {
-		return res
+		return res, nil
 	}
 	for id, fate := range a.end(ctx, place, over, securitygroup.Lease{}) {
 		e := ended[id]
@@ -129,7 +115,7 @@ func (a *Access) reap(ctx context.Context, place securitygroup.Place) (res Reape
 			}
 		}
 	}
-	return res
+	return res, nil
 }
 
 // needless says why nobody needs a rule of ours any more; "" where somebody does.

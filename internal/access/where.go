@@ -59,25 +59,13 @@ func (a *Access) where(ctx context.Context, holds func(netip.Prefix) bool, place
 		}
 	}
 	hits = []Hit{}
-	var group errgroup.Group
-	for _, place := range places {
-		group.Go(func() error {
-			found, err := a.whereIn(ctx, holds, place, func(n int) { tell(0, n) })
-			tell(1, 0)
-			mu.Lock()
-			defer mu.Unlock()
-			hits = append(hits, found...)
-			if err != nil {
-				failed = append(failed, failure(place, err))
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // what went wrong is told by place
+	failed = eachPlace(slices.Values(places), func(place securitygroup.Place) ([]Hit, error) {
+		defer tell(1, 0)
+		return a.whereIn(ctx, holds, place, func(n int) { tell(0, n) })
+	}, func(found []Hit) { hits = append(hits, found...) })
 	slices.SortFunc(hits, func(x, y Hit) int {
 		return cmp.Or(x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group), strings.Compare(x.Rule, y.Rule))
 	})
-	slices.SortFunc(failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
 	return hits, failed
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,31 +36,15 @@ type LeaseView struct {
 
 // Who says who gets to doors right now.
 func (a *Access) Who(ctx context.Context, doors []Door) (who []Admitted, failed []Failure) {
-	byPlace := map[securitygroup.Place][]Door{}
-	for _, d := range doors {
-		byPlace[d.Place()] = append(byPlace[d.Place()], d)
-	}
-	var mu sync.Mutex
+	there := byPlace(doors)
 	who = []Admitted{}
-	var group errgroup.Group
-	for place, doors := range byPlace {
-		group.Go(func() error {
-			found, err := a.whoIn(ctx, place, doors)
-			mu.Lock()
-			defer mu.Unlock()
-			who = append(who, found...)
-			if err != nil {
-				failed = append(failed, failure(place, err))
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // what went wrong is told by place
+	failed = eachPlace(maps.Keys(there), func(place securitygroup.Place) ([]Admitted, error) {
+		return a.whoIn(ctx, place, there[place])
+	}, func(found []Admitted) { who = append(who, found...) })
 	rank := func(a Admitted) int { return slices.Index([]string{"over", "lease", "fixed", "foreign"}, a.By) }
 	slices.SortFunc(who, func(x, y Admitted) int {
 		return cmp.Or(strings.Compare(x.Target, y.Target), cmp.Compare(rank(x), rank(y)), strings.Compare(x.Source.String(), y.Source.String()), strings.Compare(x.Rule, y.Rule))
 	})
-	slices.SortFunc(failed, func(x, y Failure) int { return x.Place.Compare(y.Place) })
 	return who, failed
 }
 
@@ -113,11 +98,7 @@ func admitted(d Door, r securitygroup.Rule, now time.Time) Admitted {
 // Watch finds what is gravely wrong with doors' groups, going by their rules alone: what a
 // reaper may read.
 func (a *Access) Watch(ctx context.Context, doors []Door) (findings []Finding, failed []Failure) {
-	byPlace := map[securitygroup.Place][]Door{}
-	for _, d := range doors {
-		byPlace[d.Place()] = append(byPlace[d.Place()], d)
-	}
-	for place, doors := range byPlace {
+	for place, doors := range byPlace(doors) {
 		groups := map[string]GroupPlan{}
 		of := map[string][]Door{}
 		var ids []string
