@@ -41,10 +41,12 @@ func openCommand(g *globals) *cobra.Command {
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.cmd = cmd
-			if len(args) == 1 {
+			switch {
+			case len(args) == 1 && o.reason != "":
+				return &exitError{exitUsage, withHint(errors.New("--reason is for this host: a lease on a target keeps none"), "leave it out: who opened the target is in the tags of its rule")}
+			case len(args) == 1:
 				return o.target(cmd.Context(), args[0])
-			}
-			if o.person != "" {
+			case o.person != "":
 				return &exitError{exitUsage, withHint(errors.New("--person is for a target: this host lets addresses in"), "name the target, or leave it out")}
 			}
 			return o.host(cmd.Context())
