@@ -149,21 +149,25 @@ func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done,
 	for _, c := range g.Changes {
 		byOp[c.Op] = append(byOp[c.Op], c)
 	}
-	var full []Change
 	missing := false
-	for _, c := range slices.Concat(byOp[Add], byOp[Retag], byOp[Adopt]) {
-		if strings.HasPrefix(c.Wanted.Source.PrefixList, "(") {
-			missing = true // the list is made in this round; the next one knows its id
-			continue
+	var full error // why there was no room
+	letIn := func(changes []Change) (refused []Change) {
+		for _, c := range changes {
+			if strings.HasPrefix(c.Wanted.Source.PrefixList, "(") {
+				missing = true // the list is made in this round; the next one knows its id
+				continue
+			}
+			err := a.carryOutChange(ctx, g, c)
+			if c.Op == Add && securitygroup.IsQuota(err) {
+				refused, full = append(refused, c), err
+				continue
+			}
+			missing = missing || err != nil && !isOvertaken(err)
+			done(c, err)
 		}
-		err := a.carryOutChange(ctx, g, c)
-		if c.Op == Add && securitygroup.IsQuota(err) {
-			full = append(full, c)
-			continue
-		}
-		missing = missing || err != nil && !isOvertaken(err)
-		done(c, err)
+		return refused
 	}
+	refused := letIn(slices.Concat(byOp[Add], byOp[Retag], byOp[Adopt]))
 	a.modify(ctx, g, byOp[Modify], done)
 	var gone, kept []Change
 	for _, c := range byOp[Remove] {
@@ -174,27 +178,20 @@ func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done,
 		}
 	}
 	a.remove(ctx, g, gone, done)
-	add := func(changes []Change) (still []Change) {
-		for _, c := range changes {
-			err := a.carryOutChange(ctx, g, c)
-			if securitygroup.IsQuota(err) {
-				still = append(still, c)
-				continue
-			}
-			missing = missing || err != nil && !isOvertaken(err)
-			done(c, err)
-		}
-		return still
+	if len(gone) > 0 {
+		refused = letIn(refused)
 	}
-	full = add(full)
-	if len(full) > 0 && len(kept) > 0 && !missing && g.Used.fits() {
+	if len(refused) > 0 && len(kept) > 0 && !missing && g.Used.fits() {
 		// There is no other way than to shut somebody out for a moment.
 		a.remove(ctx, g, kept, done)
-		kept, full = nil, add(full)
+		kept, refused = nil, letIn(refused)
 	}
-	for _, c := range full {
+	if len(refused) > 0 {
 		missing = true
-		done(c, a.full(ctx, g.Place, g.Group.ID, a.carryOutChange(ctx, g, c)))
+		err := a.full(ctx, g.Place, g.Group.ID, full)
+		for _, c := range refused {
+			done(c, err)
+		}
 	}
 	if !missing {
 		a.remove(ctx, g, kept, done)
@@ -352,9 +349,6 @@ func (a *Access) remove(ctx context.Context, g GroupPlan, changes []Change, done
 
 // full tells what fills a group that has no room for another rule.
 func (a *Access) full(ctx context.Context, place securitygroup.Place, group string, cause error) error {
-	if !securitygroup.IsQuota(cause) {
-		return cause // there is room by now
-	}
 	var fixed, leases, over, foreign int
 	now, _ := a.Cloud.Now(place)
 	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: []string{group}}, func(rules []securitygroup.Rule) error {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"sekisho/internal/securitygroup"
 	"sekisho/internal/securitygroup/ec2test"
 )
@@ -246,6 +248,29 @@ func TestAFullGroup(t *testing.T) {
 		}
 		if len(res.Done) != 1 || res.Done[0].Error == "" {
 			t.Errorf("done: %+v", res.Done)
+		}
+	})
+	t.Run("it is asked for once", func(t *testing.T) {
+		w := newWorld(t, strings.Replace(onePerson, "203.0.113.7", "203.0.113.7, 203.0.113.8, 203.0.113.9", 1))
+		fill(w, 60, nil)
+		plan := w.Plan(t.Context(), w.Doors(), nil)
+		w.server.ForgetCalls()
+		done := w.carryOut(t.Context(), plan)
+		calls := map[string]int{}
+		for _, c := range w.server.Calls() {
+			calls[c.Action]++
+		}
+		want := map[string]int{"AuthorizeSecurityGroupIngress": 3, "DescribeSecurityGroupRules": 1} // what fills it
+		if diff := cmp.Diff(want, calls); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
+		}
+		if len(done) != 3 {
+			t.Fatalf("done: %+v", done)
+		}
+		for _, d := range done {
+			if !securitygroup.IsQuota(d.Err()) || !strings.Contains(d.Error, "60 not ours") {
+				t.Errorf("done: %+v", d)
+			}
 		}
 	})
 	t.Run("who stays is not shut out for it", func(t *testing.T) {
