@@ -162,11 +162,19 @@ func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.W
 
 // shutArgs is the command that shuts a door in our place.
 func (g *globals) shutArgs(self string, p *access.Passage, own netip.Prefix) []string {
-	args := []string{self, "shut", "--config", absolute(g.configPath), "--person", p.Person}
+	return append(g.again(self), "shut", "--person", p.Person, p.Door.Name, own.String())
+}
+
+// again begins a command that runs us anew as we were run, from any folder.
+func (g *globals) again(self string) []string {
+	args := []string{self}
+	if g.configSet {
+		args = append(args, "--config", absolute(g.configPath))
+	}
 	if g.stateSet {
 		args = append(args, "--state-dir", absolute(g.stateDir))
 	}
-	return append(args, p.Door.Name, own.String())
+	return args
 }
 
 // absolute is a path that means the same in any folder.
@@ -281,21 +289,24 @@ func options(args []string) []string {
 
 // sshOptions have ssh go through connect.
 func (g *globals) sshOptions(self string, door access.Door, person, ip string) []string {
-	proxy := []string{self, "--config", g.configPath}
-	if g.stateSet {
-		proxy = append(proxy, "--state-dir", g.stateDir)
-	}
-	proxy = append(proxy, "connect", "--target", door.Name)
+	var flags []string
 	if person != "" {
-		proxy = append(proxy, "--person", person)
+		flags = append(flags, "--person", person)
 	}
 	if ip != "" {
-		proxy = append(proxy, "--ip", ip)
+		flags = append(flags, "--ip", ip)
 	}
-	for i, word := range proxy {
-		proxy[i] = sshQuote(word)
+	return []string{"-o", "ProxyCommand=" + g.proxyCommand(self, door, flags...), "-o", "Port=" + strconv.Itoa(int(door.Port)), "-o", "ServerAliveInterval=30"}
+}
+
+// proxyCommand is connect to a door, as ssh's ProxyCommand.
+func (g *globals) proxyCommand(self string, door access.Door, flags ...string) string {
+	words := append(g.again(self), "connect", "--target", door.Name)
+	words = append(words, flags...)
+	for i, w := range words {
+		words[i] = sshQuote(w)
 	}
-	return []string{"-o", "ProxyCommand=" + strings.Join(proxy, " ") + " %h %p", "-o", "Port=" + strconv.Itoa(int(door.Port)), "-o", "ServerAliveInterval=30"}
+	return strings.Join(words, " ") + " %h %p"
 }
 
 // sshQuote makes a word of a ProxyCommand, which ssh hands to the user's shell after it
@@ -359,14 +370,6 @@ type sshBlock struct {
 }
 
 func (g *globals) sshBlock(self string, d access.Door, pass bool) sshBlock {
-	words := []string{self}
-	if g.configSet {
-		words = append(words, "--config", absolute(g.configPath))
-	}
-	if g.stateSet {
-		words = append(words, "--state-dir", absolute(g.stateDir))
-	}
-	words = append(words, "connect", "--target", d.Name)
 	b := sshBlock{Hosts: []string{d.Name}}
 	for _, h := range d.Host {
 		if h != d.Name {
@@ -374,13 +377,11 @@ func (g *globals) sshBlock(self string, d access.Door, pass bool) sshBlock {
 		}
 	}
 	b.Lines = append(b.Lines, "HostName "+d.Host[0], fmt.Sprintf("Port %d", d.Port))
+	var flags []string
 	if pass && d.HandsOver() {
-		words = append(words, "--fdpass")
+		flags = append(flags, "--fdpass")
 		b.Lines = append(b.Lines, "ProxyUseFdpass yes")
 	}
-	for i, w := range words {
-		words[i] = sshQuote(w)
-	}
-	b.Lines = append(b.Lines, "ProxyCommand "+strings.Join(words, " ")+" %h %p", "ServerAliveInterval 30")
+	b.Lines = append(b.Lines, "ProxyCommand "+g.proxyCommand(self, d, flags...), "ServerAliveInterval 30")
 	return b
 }
