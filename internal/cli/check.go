@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,9 +81,14 @@ func (g *globals) checkGroups(ctx context.Context) (found []posture.Finding, uns
 	if err != nil {
 		return nil, []posture.Unseen{{What: "security groups", Why: err.Error()}}
 	}
-	plan := c.Plan(ctx, c.Doors(), nil)
-	former, failed := c.Former(ctx, c.Places())
-	orphans, unread := c.Orphans(ctx, c.Places())
+	var plan access.Plan
+	var former, orphans []access.Finding
+	var failed, unread []access.Failure
+	var looks sync.WaitGroup
+	looks.Go(func() { plan = c.Plan(ctx, c.Doors(), nil) })
+	looks.Go(func() { former, failed = c.Former(ctx, c.Places()) })
+	looks.Go(func() { orphans, unread = c.Orphans(ctx, c.Places()) })
+	looks.Wait()
 	for _, f := range slices.Concat(plan.Findings, former, orphans) {
 		found = append(found, posture.Finding{ID: f.ID, Severity: posture.Severity(f.Severity), What: f.What, Why: f.Why, Remedy: f.Remedy})
 	}

@@ -7,12 +7,50 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sekisho/internal/posture"
+	"sekisho/internal/securitygroup/ec2test"
 )
+
+// TestCheckGroupsSideBySide: what check asks of EC2 it asks at once.
+func TestCheckGroupsSideBySide(t *testing.T) {
+	s := ec2test.Start(t)
+	for _, v := range s.Environ(scriptPlace) {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	g := &globals{configPath: filepath.Join(t.TempDir(), "sekisho.yaml"), stateDir: t.TempDir(), stateSet: true}
+	source := `version: 1
+people:
+  hanako: {fixed: [203.0.113.7], former: [198.51.100.9], groups: [ops]}
+targets:
+  web-prod: {aws: {region: eu-central-1, group: ` + s.AddGroup(scriptPlace, ec2test.Group{Name: "web"}) + `}, allow: [ops]}
+`
+	if err := os.WriteFile(g.configPath, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var come atomic.Int32
+	all := make(chan struct{})
+	s.Inject(ec2test.Fault{Action: "DescribeSecurityGroupRules", Do: func(ec2test.Call) {
+		if come.Add(1) == 3 { // the plan, former addresses, rules that no target names
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-time.After(10 * time.Second):
+			t.Error("the other looks wait for this one")
+		}
+	}})
+	found, unseen := g.checkGroups(t.Context())
+	if len(found) != 1 || found[0].ID != "group_plan" || len(unseen) > 0 {
+		t.Errorf("found %+v, unseen %+v", found, unseen)
+	}
+}
 
 // TestGroupFindings: what check tells of security groups, which package access finds, is
 // what package posture lists for docs/check.md.
