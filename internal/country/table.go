@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"sekisho/internal/special"
 )
 
 // family is one of the two kinds of addresses.
@@ -121,7 +123,7 @@ func (b *Builder) merge(c *Builder) error {
 // never anybody's (private, reserved, documentation) are left out.
 func (b *Builder) Table() (*Table, error) {
 	t := &Table{spans: make(map[Code][2][]span), read: b.read}
-	special := specialSpans()
+	nobodys := specialSpans()
 	for f := range b.entries {
 		entries := b.entries[f]
 		slices.SortFunc(entries, func(a, b entry) int {
@@ -134,7 +136,7 @@ func (b *Builder) Table() (*Table, error) {
 			return cmp.Compare(a.order, b.order)
 		})
 		err := t.sweep(entries, func(code Code, s span) {
-			for _, s := range without(s, special[f]) {
+			for _, s := range without(s, nobodys[f]) {
 				both := t.spans[code]
 				both[f] = appendSpan(both[f], s)
 				t.spans[code] = both
@@ -222,17 +224,11 @@ func spanOf(p netip.Prefix) span {
 	return span{first, last}
 }
 
-// specialSpans are the addresses that are never anybody's, in order (IANA's
-// special-purpose address registries, and what is not global unicast).
+// specialSpans are the addresses that are never anybody's, in order.
 func specialSpans() (out [2][]span) {
-	for _, text := range []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-		"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-		"198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
-		"::/3", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "4000::/2", "8000::/1",
-	} {
-		p := netip.MustParsePrefix(text)
-		out[familyOf(p.Addr())] = append(out[familyOf(p.Addr())], spanOf(p))
+	for _, p := range slices.SortedFunc(slices.Values(slices.Concat(special.Networks(), special.Documentation())), netip.Prefix.Compare) {
+		f := familyOf(p.Addr())
+		out[f] = append(out[f], spanOf(p))
 	}
 	return out
 }

@@ -2,49 +2,18 @@ package rdap
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	"go4.org/netipx"
+
+	"sekisho/internal/special"
 )
 
-// special are the networks that nobody on the internet has, or that lead to
-// somebody else than they name (IANA's special-purpose address registries).
-func special() []netip.Prefix {
-	return prefixes("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-		"192.0.0.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
-		"2001::/23", "2002::/16")
-}
-
-// documentation are those that stand for real ones in texts and tests (RFC 5737, 3849, 9637).
-func documentation() []netip.Prefix {
-	return prefixes("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20")
-}
-
-// global is all that is given out of IPv6.
-func global() netip.Prefix { return netip.MustParsePrefix("2000::/3") }
-
-func prefixes(texts ...string) []netip.Prefix {
-	all := make([]netip.Prefix, len(texts))
-	for i, text := range texts {
-		all[i] = netip.MustParsePrefix(text)
-	}
-	return all
-}
-
-// isPublic reports whether a, which is plain, is an address that somebody on the internet has.
-func isPublic(a netip.Addr) bool {
-	return isGivenOut(a) && !isIn(documentation(), a)
-}
+// isPublic reports whether a is an address that somebody on the internet has.
+func isPublic(a netip.Addr) bool { return isGivenOut(a) && !special.IsDocumentation(a) }
 
 // isGivenOut is isPublic, with what is for documentation.
-func isGivenOut(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && (a.Is4() || global().Contains(a)) && !isIn(special(), a)
-}
-
-func isIn(all []netip.Prefix, a netip.Addr) bool {
-	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
-}
+func isGivenOut(a netip.Addr) bool { return !special.IsNobodys(a) }
 
 // plain is a without what names the same address otherwise.
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"sekisho/internal/special"
 )
 
 // metadata are where clouds give out credentials to whoever asks from the machine: nobody has a
@@ -22,21 +24,6 @@ func metadata() []netip.Addr {
 		"192.0.0.192",     // Oracle, classic
 	} {
 		all = append(all, netip.MustParseAddr(s))
-	}
-	return all
-}
-
-// special are the prefixes of IANA's special-purpose registries (RFC 6890 and what has been
-// added since) within which nobody's server on the internet is.
-func special() []netip.Prefix {
-	var all []netip.Prefix
-	for _, s := range []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-		"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-		"198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
-	} {
-		all = append(all, netip.MustParsePrefix(s))
 	}
 	return all
 }
@@ -62,8 +49,7 @@ func Check(a netip.Addr, private []netip.Prefix) error {
 		return fmt.Errorf("%s is a cloud's metadata service", whole)
 	case slices.ContainsFunc(private, within):
 		return nil
-	case slices.ContainsFunc(special(), within),
-		a.Is6() && !netip.MustParsePrefix("2000::/3").Contains(a): // all that is given out of IPv6
+	case special.IsNobodys(a), special.IsDocumentation(a):
 		return fmt.Errorf("%s is not a public address", whole)
 	}
 	return nil
