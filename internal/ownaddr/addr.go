@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"sekisho/internal/special"
 )
 
 // Family is one of the two of IP.
@@ -69,33 +71,9 @@ func distinct(found []netip.Addr) []netip.Addr {
 
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// unroutable are the prefixes, beside those that netip knows, that nobody on the internet has
-// an address of (IANA's special-purpose registries). Those for documentation are not
-// among them: they stand for real ones.
-func unroutable() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("0.0.0.0/8"),
-		netip.MustParsePrefix("100.64.0.0/10"), // behind a carrier's NAT
-		netip.MustParsePrefix("192.0.0.0/24"),
-		netip.MustParsePrefix("198.18.0.0/15"), // benchmarks; also the made-up addresses of some proxies
-		netip.MustParsePrefix("240.0.0.0/4"),
-	}
-}
-
-// global is all that is given out of IPv6.
-func global() netip.Prefix { return netip.MustParsePrefix("2000::/3") }
-
-// Public reports whether somebody else can see us by an address.
-func Public(a netip.Addr) bool {
-	a = plain(a)
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	if a.Is4() {
-		return !slices.ContainsFunc(unroutable(), func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	return global().Contains(a)
-}
+// Public reports whether somebody else can see us by an address. Those for documentation
+// stand for real ones.
+func Public(a netip.Addr) bool { return !special.IsNobodys(a) }
 
 // maxAnswer is the length of a service's answer, at most, in bytes.
 const maxAnswer = 256

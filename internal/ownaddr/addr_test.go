@@ -109,6 +109,8 @@ func TestPublic(t *testing.T) {
 		{"this machine's", "127.0.0.1 127.255.0.1 ::1 0.0.0.0 0.1.2.3 ::", false},
 		{"link-local", "169.254.169.254 fe80::1 fec0::1", false},
 		{"multicast and beyond", "224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 ff02::1", false},
+		{"relayed: 6to4, Teredo, and what is beside", "192.88.99.1 2002:808:808::1 2001::1 2001:20::1", false},
+		{"beside what is relayed", "192.88.98.1 2001:200::1 2003::1", true},
 		{"translated, discarded, reserved", "64:ff9b::1 100::1 4000::1 198.18.0.1 192.0.0.8", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
