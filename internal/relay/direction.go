@@ -125,38 +125,30 @@ func (d *direction) write(to int, kind uint32, b []byte) error {
 // readable waits until there is something to read in from, or its end. There is no use
 // for it when to is broken.
 func (d *direction) readable(from, to int) error {
-	for {
-		if err := d.poll(
-			unix.PollFd{Fd: int32(from), Events: unix.POLLIN},
-			unix.PollFd{Fd: int32(to)},
-		); err != nil {
-			return err
-		}
-		if d.polls[2].Revents != 0 {
-			return d.broken(to)
-		}
-		if d.polls[1].Revents != 0 {
-			return nil
-		}
+	if err := d.poll(
+		unix.PollFd{Fd: int32(from), Events: unix.POLLIN},
+		unix.PollFd{Fd: int32(to)},
+	); err != nil {
+		return err
 	}
+	if d.polls[2].Revents != 0 {
+		return d.broken(to)
+	}
+	return nil
 }
 
 // writable waits until something can be written to to.
 func (d *direction) writable(to int) error {
-	for {
-		if err := d.poll(unix.PollFd{Fd: int32(to), Events: unix.POLLOUT}, unix.PollFd{Fd: -1}); err != nil {
-			return err
-		}
-		if d.polls[1].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
-			return d.broken(to)
-		}
-		if d.polls[1].Revents != 0 {
-			return nil
-		}
+	if err := d.poll(unix.PollFd{Fd: int32(to), Events: unix.POLLOUT}, unix.PollFd{Fd: -1}); err != nil {
+		return err
 	}
+	if d.polls[1].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
+		return d.broken(to)
+	}
+	return nil
 }
 
-// poll waits for one of two, or for the time to stop.
+// poll waits until there is something of one of two, or for the time to stop.
 func (d *direction) poll(a, b unix.PollFd) error {
 	d.polls = [...]unix.PollFd{{Fd: int32(d.stop.fd), Events: unix.POLLIN}, a, b}
 	for {
