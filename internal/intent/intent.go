@@ -95,9 +95,6 @@ func (b *Book) forget(key Key) {
 	}
 }
 
-// Dir is the folder.
-func (b *Book) Dir() string { return b.dir }
-
 // Entries are all intents that are written down, those of others who are at it, too.
 func (b *Book) Entries() ([]Entry, error) {
 	files, err := os.ReadDir(b.dir)

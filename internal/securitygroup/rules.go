@@ -184,20 +184,6 @@ func (c *Cloud) Tag(ctx context.Context, p Place, id string, tags map[string]str
 	return err
 }
 
-// Untag removes tags by their keys, whatever their values; those that are not there are no
-// error. No keys: it does nothing.
-func (c *Cloud) Untag(ctx context.Context, p Place, id string, keys ...string) error {
-	if len(keys) == 0 {
-		return nil // to EC2 it means all
-	}
-	in := &ec2.DeleteTagsInput{Resources: []string{id}}
-	for _, key := range keys {
-		in.Tags = append(in.Tags, types.Tag{Key: aws.String(key)})
-	}
-	_, err := call(ctx, c, p, id, (*ec2.Client).DeleteTags, in)
-	return err
-}
-
 // UntagIf removes each of tags where it has just that value, and leaves it alone where
 // somebody else has set another since; those that are not there are no error. No tags: it
 // does nothing.

@@ -124,20 +124,20 @@ func TestChangeRules(t *testing.T) {
 			}
 			want[0].Tags = map[string]string{TagManaged: "yes", "Name": "y", "more": ""}
 			check("Tag")
-			if err := c.Untag(ctx, here, made[0].ID); err != nil {
+			if err := c.UntagIf(ctx, here, made[0].ID, nil); err != nil {
 				t.Error(err)
 			}
-			check("Untag of nothing")
+			check("UntagIf of nothing")
 			if err := c.UntagIf(ctx, here, made[0].ID, map[string]string{"Name": "x", "more": "", "absent": "z"}); err != nil {
 				t.Error(err)
 			}
 			want[0].Tags = map[string]string{TagManaged: "yes", "Name": "y"}
 			check("UntagIf it has another value")
-			if err := c.Untag(ctx, here, made[0].ID, "Name", "absent"); err != nil {
+			if err := c.UntagIf(ctx, here, made[0].ID, map[string]string{"Name": "y", "absent": ""}); err != nil {
 				t.Error(err)
 			}
 			want[0].Tags = ManagedTags()
-			check("Untag")
+			check("UntagIf")
 			if err := c.Modify(ctx, here, group, want); err != nil {
 				t.Error(err)
 			}
@@ -152,7 +152,7 @@ func TestChangeRules(t *testing.T) {
 			}
 			want = nil
 			check("Revoke")
-			if err := c.Revoke(ctx, here, group, []string{made[0].ID}); !IsNotFound(err) || IsNoGroup(err) {
+			if err := c.Revoke(ctx, here, group, []string{made[0].ID}); !IsNotFound(err) || isNoGroup(err) {
 				t.Errorf("Revoke again: %v", err)
 			}
 		})
@@ -171,10 +171,10 @@ func TestRefused(t *testing.T) {
 	if _, err := c.Authorize(ctx, here, group, p, "", nil); !IsQuota(err) || Hint(err) == "" {
 		t.Errorf("into a full group: %v", err)
 	}
-	if _, err := c.Authorize(ctx, here, absent, p, "", nil); !IsNoGroup(err) || !IsNotFound(err) {
+	if _, err := c.Authorize(ctx, here, absent, p, "", nil); !isNoGroup(err) || !IsNotFound(err) {
 		t.Errorf("into no group: %v", err)
 	}
-	if _, err := c.Authorize(ctx, here, "sg-x", p, "", nil); !IsNoGroup(err) || IsNotFound(err) {
+	if _, err := c.Authorize(ctx, here, "sg-x", p, "", nil); !isNoGroup(err) || IsNotFound(err) {
 		t.Errorf("into what cannot be a group: %v", err)
 	}
 	s.ForgetCalls()
