@@ -185,8 +185,6 @@ func (a *Access) look(ctx context.Context, place securitygroup.Place, doors []Do
 	for _, d := range doors {
 		ids = append(ids, d.AWS.Group)
 	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
 	var group errgroup.Group
 	group.Go(func() error {
 		groups, err := a.Cloud.Groups(ctx, place, ids)

@@ -53,9 +53,8 @@ func (a *Access) whoIn(ctx context.Context, place securitygroup.Place, doors []D
 	for _, d := range doors {
 		groups = append(groups, d.AWS.Group)
 	}
-	slices.Sort(groups)
 	var res []Admitted
-	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: slices.Compact(groups)}, func(rules []securitygroup.Rule) error {
+	err := a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: groups}, func(rules []securitygroup.Rule) error {
 		now, _ := a.Cloud.Now(place)
 		for _, r := range rules {
 			for _, d := range doors {

@@ -21,8 +21,8 @@ const (
 
 // Query says which rules are wanted. The zero value: all of the place.
 type Query struct {
-	Groups []string          // of one of these; none: of any
-	IDs    []string          // one of these: sgr-...; what is not there is left out
+	Groups []string          // of one of these, in any order, also twice; none: of any
+	IDs    []string          // one of these, as Groups: sgr-...; what is not there is left out
 	Tags   map[string]string // with all of these, at these values
 }
 
