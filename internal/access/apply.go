@@ -127,17 +127,6 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 	return all
 }
 
-// Op is what the plan for a list does.
-func (l ListPlan) Op() Op {
-	switch {
-	case l.Delete:
-		return Remove
-	case l.List.ID == "":
-		return Add
-	}
-	return Modify
-}
-
 // carryOutGroup makes one group's changes, in their order: what lets in before what shuts
 // out. Where the group is full, what is to be removed goes first. Whoever stays is not shut
 // out because what lets them in from now on could not be made.
@@ -420,33 +409,4 @@ func (a *Access) Adopt(ctx context.Context, plan Plan, ids []string) ([]Done, er
 		done = append(done, d)
 	}
 	return done, errors.Join(errs...)
-}
-
-// Text is the plan for a list for people, without its sign.
-func (l ListPlan) Text() string {
-	switch {
-	case l.Delete:
-		return fmt.Sprintf("prefix list %s %q", l.List.ID, l.Name)
-	case l.List.ID == "":
-		return fmt.Sprintf("prefix list %q for %d addresses (%s); it costs each of %d groups %d rules of its quota", l.Name, len(l.Add), entries(l.Add), l.Groups, l.Max)
-	}
-	var parts []string
-	if len(l.Add) > 0 {
-		parts = append(parts, "with "+entries(l.Add))
-	}
-	if len(l.Remove) > 0 {
-		parts = append(parts, "without "+entries(l.Remove))
-	}
-	if l.Max > l.List.Max {
-		parts = append(parts, fmt.Sprintf("room for %d instead of %d, which costs each of %d groups as many rules of its quota", l.Max, l.List.Max, l.Groups))
-	}
-	return fmt.Sprintf("prefix list %s %q: %s", l.List.ID, l.Name, strings.Join(parts, "; "))
-}
-
-func entries(es []securitygroup.Entry) string {
-	texts := make([]string, len(es))
-	for i, e := range es {
-		texts[i] = securitygroup.Source{Prefix: e.Prefix}.String()
-	}
-	return list(texts)
 }

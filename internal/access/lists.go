@@ -84,6 +84,46 @@ func (l ListPlan) Empty() bool {
 	return l.List.ID != "" && !l.Delete && len(l.Add)+len(l.Remove) == 0 && l.Max <= l.List.Max
 }
 
+// Op is what the plan for a list does.
+func (l ListPlan) Op() Op {
+	switch {
+	case l.Delete:
+		return Remove
+	case l.List.ID == "":
+		return Add
+	}
+	return Modify
+}
+
+// Text is the plan for a list for people, without its sign.
+func (l ListPlan) Text() string {
+	switch {
+	case l.Delete:
+		return fmt.Sprintf("prefix list %s %q", l.List.ID, l.Name)
+	case l.List.ID == "":
+		return fmt.Sprintf("prefix list %q for %d addresses (%s); it costs each of %d groups %d rules of its quota", l.Name, len(l.Add), entries(l.Add), l.Groups, l.Max)
+	}
+	var parts []string
+	if len(l.Add) > 0 {
+		parts = append(parts, "with "+entries(l.Add))
+	}
+	if len(l.Remove) > 0 {
+		parts = append(parts, "without "+entries(l.Remove))
+	}
+	if l.Max > l.List.Max {
+		parts = append(parts, fmt.Sprintf("room for %d instead of %d, which costs each of %d groups as many rules of its quota", l.Max, l.List.Max, l.Groups))
+	}
+	return fmt.Sprintf("prefix list %s %q: %s", l.List.ID, l.Name, strings.Join(parts, "; "))
+}
+
+func entries(es []securitygroup.Entry) string {
+	texts := make([]string, len(es))
+	for i, e := range es {
+		texts[i] = securitygroup.Source{Prefix: e.Prefix}.String()
+	}
+	return list(texts)
+}
+
 // room is how many entries a list is made to hold for n: in steps, since what it may
 // hold counts, not what it holds.
 func room(n int) int { return max(5, (n+4)/5*5) }

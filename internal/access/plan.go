@@ -61,14 +61,6 @@ func (a *Access) Plan(ctx context.Context, doors []Door, seen func()) Plan {
 	return plan
 }
 
-// SortFindings puts the worst first.
-func SortFindings(fs []Finding) {
-	rank := func(s Severity) int { return slices.Index([]Severity{Critical, High, Medium, Low, Info}, s) }
-	slices.SortStableFunc(fs, func(x, y Finding) int {
-		return cmp.Or(cmp.Compare(rank(x.Severity), rank(y.Severity)), x.Place.Compare(y.Place), strings.Compare(x.Group, y.Group), strings.Compare(x.Rule, y.Rule))
-	})
-}
-
 // seen is what was read of a place.
 type seenPlace struct {
 	groups map[string]securitygroup.Group

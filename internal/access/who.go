@@ -94,46 +94,6 @@ func admitted(d Door, r securitygroup.Rule, now time.Time) Admitted {
 	return w
 }
 
-// Watch finds what is gravely wrong with doors' groups, going by their rules alone: what a
-// reaper may read.
-func (a *Access) Watch(ctx context.Context, doors []Door) (findings []Finding, failed []Failure) {
-	there := byPlace(doors)
-	failed = eachPlace(maps.Keys(there), func(place securitygroup.Place) ([]Finding, error) {
-		return a.watch(ctx, place, there[place])
-	}, func(found []Finding) { findings = append(findings, found...) })
-	SortFindings(findings)
-	return findings, failed
-}
-
-// watch is Watch for one place.
-func (a *Access) watch(ctx context.Context, place securitygroup.Place, doors []Door) (grave []Finding, err error) {
-	groups := map[string]GroupPlan{}
-	of := map[string][]Door{}
-	for _, d := range doors {
-		of[d.AWS.Group] = append(of[d.AWS.Group], d)
-	}
-	err = a.Cloud.Rules(ctx, place, securitygroup.Query{Groups: slices.Sorted(maps.Keys(of))}, func(rules []securitygroup.Rule) error {
-		for _, r := range rules {
-			g := groups[r.Group]
-			g.Place, g.Group.ID, g.Rules = place, r.Group, append(g.Rules, r)
-			groups[r.Group] = g
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	now, _ := a.Cloud.Now(place)
-	for id, g := range groups {
-		for _, f := range a.findings(g, of[id], now) {
-			if f.Severity == Critical || f.Severity == High {
-				grave = append(grave, f)
-			}
-		}
-	}
-	return grave, nil
-}
-
 // Close ends leases by hand: those of person (of everybody where it is "") on doors. It
 // returns those that it ended.
 func (a *Access) Close(ctx context.Context, doors []Door, person string) (ended []Admitted, err error) {
