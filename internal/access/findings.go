@@ -103,7 +103,7 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 			add("group_open_to_all", Critical, "everybody on the internet gets to SSH there, whatever else is set", "take the rule away: `"+revoking(g.Place, g.Group.ID, r.ID)+"`; whoever needs it gets in by a fixed address or on request",
 				"%s: everybody%s", who, owner(r))
 		case is && ours.Altered(r):
-			add("group_rule_altered", High, "a rule of ours lets in somebody else than whom it was made for", "`sekisho reap` takes it away", "%s, but it was made for %s", who, ours.Source)
+			add("group_rule_altered", High, "somebody changed it by hand", "`sekisho reap` takes it away", "%s, but it was made for %s", who, ours.Source)
 		case is:
 			a.leaseFindings(ours, doors, now, func(id string, s Severity, why, remedy, format string, args ...any) {
 				add(id, s, why, remedy, who+": "+format, args...)
@@ -112,7 +112,7 @@ func (a *Access) findings(g GroupPlan, doors []Door, now time.Time) []Finding {
 		case adoptable[r.ID]:
 			add("group_rule_foreign", Info, "it is wanted, but nobody takes it away when the address changes", "`sekisho adopt "+r.ID+"` makes it ours", "%s, which is a fixed address, but the rule is not ours%s", who, owner(r))
 		case r.Source.Prefix.IsValid() && !r.Source.Prefix.IsSingleIP():
-			add("group_rule_wide", Medium, "everybody in that network gets to SSH there", "name the addresses under `people`, and take the rule away", "%s, a whole network, and is not ours%s", who, owner(r))
+			add("group_rule_wide", Medium, "everybody in that network gets to SSH there", "name the addresses under `people`, then `sekisho apply`, and take the rule away", "%s, a whole network, and is not ours%s", who, owner(r))
 		default:
 			add("group_rule_foreign", Low, "nobody knows from the configuration whose it is, and until when", "give its owner that address under `fixed`, then `sekisho adopt "+r.ID+"`; or take it away", "%s, and is not ours%s", who, owner(r))
 		}
@@ -145,7 +145,7 @@ func (a *Access) leaseFindings(ours securitygroup.Ours, doors []Door, now time.T
 	}
 	for _, l := range ours.Live(now) {
 		if l.Until.Sub(now) > longest+StuckAfter {
-			add("group_lease_long", High, "somebody wrote an end into its tags that no target allows", "take the lease's tag off the rule, or `sekisho close TARGET --everybody`", "the lease of %s ends only at %s", l.Person, l.Until.UTC().Format("2006-01-02 15:04:05Z"))
+			add("group_lease_long", High, "somebody wrote another end into its tags", "`sekisho close TARGET --person NAME`, or take the lease's tag off the rule", "the lease of %s ends only at %s", l.Person, l.Until.UTC().Format("2006-01-02 15:04:05Z"))
 		}
 	}
 }

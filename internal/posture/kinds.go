@@ -109,7 +109,7 @@ func Kinds() []Kind {
 		{"group_rule_foreign", Low, "a rule that is not ours lets somebody in to a target's port", "nobody knows from the configuration whose it is, and until when", "give its owner that address under fixed " + file + ", then: sekisho adopt; or take it away"},
 		{"group_rule_altered", High, "a rule of ours lets in somebody else than whom it was made for", "somebody changed it by hand", "sekisho reap"},
 		{"group_lease_over", High, "a lease has ended, and its rule is still there", "a door that should be shut is open: no reaper runs, or it may not take the rule away", "sekisho reap, and see that one runs every minute"},
-		{"group_lease_long", High, "a lease ends later than any target allows", "somebody wrote another end into its tags", "sekisho close TARGET --person NAME"},
+		{"group_lease_long", High, "a lease ends later than any target allows", "somebody wrote another end into its tags", "sekisho close TARGET --person NAME, or take the lease's tag off the rule"},
 		{"group_former_address", High, "a rule of any group lets in an address that somebody had once (former)", "whoever has that address today gets in", "take the rule away: sekisho where ADDR finds them all"},
 		{"group_rule_orphan", Medium, "a rule of ours for a fixed address is in a group that no target names any more", "nobody takes it away when the address changes", "take the rule away, or name the group again " + file},
 		{"group_plan", Low, "a target's group does not have the fixed addresses that the file names", "somebody gets in who should not, or the other way round", "sekisho plan --groups, then: sekisho apply --groups"},
