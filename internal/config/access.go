@@ -36,12 +36,14 @@ type Person struct {
 	Fixed  []netip.Prefix // addresses that are theirs for good; masked, apart from each other
 	Former []netip.Prefix // that were theirs: check tells where they still are let in
 	Keys   []string       // SSH public keys, each as a line of authorized_keys without options
+	Login  string         // what a provider of OpenID Connect calls them; "": nothing
 	Groups []string       // what targets may allow
 }
 
-// Target is a door: a security group, and the port that it guards.
+// Target is a door: a security group, or a host's own firewall, and the port that it guards.
 type Target struct {
 	AWS      TargetAWS
+	Agent    string   // a host that the gate speaks to; "": AWS is the door. AWS says nothing where it is there
 	Host     []string // names by which ssh knows what is behind it; the first is the one to connect to
 	Port     uint16
 	Exposure Exposure // ExposureFixed: it opens for nobody on request; ExposureOnRequest
@@ -49,7 +51,12 @@ type Target struct {
 	AtMost   time.Duration // the longest that one request opens it
 	Hours    Hours         // when it may be opened on request; none: always
 	Close    CloseMode
-	IPv6     int // prefix length of what is let in over IPv6: 128 or 64
+	IPv6     int      // prefix length of what is let in over IPv6: 128 or 64
+	Reason   bool     // who asks must say why
+	Approval []string // people and groups one of whom must say yes, never who asks; none: nobody need
+	// BreakGlass are people and groups who are let in at once, for a reason: without approval,
+	// and at all hours.
+	BreakGlass []string
 }
 
 // TargetAWS is a security group.
@@ -60,11 +67,14 @@ type TargetAWS struct {
 	Via     Via
 }
 
-// Allow is whom a target is opened for. AtMost and Hours, where set, take the place of the target's.
+// Allow is whom a target is opened for. What is set of the rest takes the place of the target's.
 type Allow struct {
-	Who    string // a group of people, or a person
-	AtMost time.Duration
-	Hours  Hours
+	Who        string // a group of people, or a person
+	AtMost     time.Duration
+	Hours      Hours
+	Reason     *bool    // nil: as the target says
+	Approval   []string // none: as the target says, unless Unapproved
+	Unapproved bool     // `approval: no`: nobody need say yes; Approval is empty then
 }
 
 // CloseMode says when a door shuts that was opened to connect.

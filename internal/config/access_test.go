@@ -165,7 +165,7 @@ func TestParseAccess(t *testing.T) {
 // TestExamples: what the reference shows is right.
 func TestExamples(t *testing.T) {
 	for _, tt := range []struct{ name, src string }{
-		{"whole", accessExample}, {"short", shortExample}, {"people who are told", notifyExample}, {"the same, indented wider", strings.ReplaceAll(notifyExample, "  ", "    ")}, {"indented wider", strings.ReplaceAll(accessExample, "  ", "    ")},
+		{"whole", accessExample}, {"short", shortExample}, {"the gate", gateExample}, {"people who are told", notifyExample}, {"the same, indented wider", strings.ReplaceAll(notifyExample, "  ", "    ")}, {"indented wider", strings.ReplaceAll(accessExample, "  ", "    ")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := Parse("x.yaml", []byte(tt.src)); err != nil {
@@ -206,9 +206,9 @@ func TestMistakesOfAccess(t *testing.T) {
 		{"a name twice", "version: 1\npeople:\n  hanako: {}\n  taro: {}\n  hanako: {}\n", []string{`5:3 people: "hanako" is there twice | keep one; the first is on line 3`}},
 		{"keys inside", "version: 1\npeople:\n  hanako: {fixd: [], colour: red, groups: [], groups: []}\n  a.b: [x]\naws: {acounts: {}, accounts: {prod: {rol: x, host: y}}}\n", []string{
 			`3:12 there is no key "people.hanako.fixd" | did you mean fixed?`,
-			`3:22 there is no key "people.hanako.colour" | the keys here are fixed, former, keys, groups`,
+			`3:22 there is no key "people.hanako.colour" | the keys here are fixed, former, keys, groups, login`,
 			`3:47 "people.hanako.groups" is there twice | keep one; the first is on line 3`,
-			`4:8 people."a.b": a list where keys are wanted | write its keys below it, indented: fixed, former, keys, groups`,
+			`4:8 people."a.b": a list where keys are wanted | write its keys below it, indented: fixed, former, keys, groups, login`,
 			`5:7 there is no key "aws.acounts" | did you mean accounts?`,
 			`5:38 there is no key "aws.accounts.prod.rol" | did you mean role?`,
 			`5:46 there is no key "aws.accounts.prod.host" | did you mean targets.NAME.host?`}},
@@ -335,7 +335,7 @@ func TestMistakesOfAccess(t *testing.T) {
 			`3:122 targets.web.at_most: 31d is out of range | write a duration from 1m to 30d`}},
 		{"public", web("exposure: public"), []string{`3:90 targets.web.exposure: a target is never public | open the group to everybody by hand, if that is meant, and leave the target out; what protects the host then is sekisho on it: its exposure, firewall and guard`}},
 		{"hours of a fixed one", web("exposure: fixed, hours: daily 09:00-18:00"), []string{`3:104 targets.web.hours would limit nothing: nobody can ask, as exposure is fixed | leave hours out, or set exposure: on_request: fixed addresses are let in at all hours`}},
-		{"limits of a fixed one", head + "targets: {web: {aws: {region: eu-central-1, group: sg-12345678}, exposure: fixed, allow: [hanako, {who: ops, at_most: 1h}]}}\n", []string{`3:100 targets.web.allow[1]: at_most and hours would limit nothing: nobody can ask, as exposure is fixed | write ops alone, or set exposure: on_request: fixed addresses are let in at all hours`}},
+		{"limits of a fixed one", head + "targets: {web: {aws: {region: eu-central-1, group: sg-12345678}, exposure: fixed, allow: [hanako, {who: ops, at_most: 1h}]}}\n", []string{`3:100 targets.web.allow[1]: what else it says would limit nothing: nobody can ask, as exposure is fixed | write ops alone, or set exposure: on_request: fixed addresses are let in at all hours`}},
 		{"allow nobody", head + "targets: {web: {aws: {region: eu-central-1, group: sg-12345678}, allow: []}}\n", []string{`3:73 targets.web.allow names nobody: the target would open for no one | name groups or people: allow: [ops]`}},
 		{"allow", head + "targets: {web: {aws: {region: eu-central-1, group: sg-12345678}, allow: [op, {who: hanaka}, strangers, ops, ops]}}\n", []string{`3:109 targets.web.allow: "ops" is there twice | keep one; the first is on line 3`}},
 		{"allow unknown", head + "targets: {web: {aws: {region: eu-central-1, group: sg-12345678}, allow: [op, {who: hanaka}, strangers]}}\n", []string{

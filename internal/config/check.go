@@ -14,6 +14,7 @@ func (d *decoder) check(c *Config) {
 	d.checkFirewall(c)
 	d.checkGuard(c)
 	d.checkAccess(c)
+	d.checkGate(c)
 	d.checkNotify(c)
 	l := &c.Log
 	d.rule(l.Source == SourceFiles && len(l.Files) == 0, "name them: files: [/var/log/auth.log]",

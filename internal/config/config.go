@@ -3,7 +3,7 @@
 // their places (raw.go), and those, by one table of keys (table.go), into a
 // validated Config of plain values. The defaults, the JSON Schema, the example
 // and docs/configuration.md come from the same table. A value package: only
-// Load and Notify.WithSecrets touch files (and time, for the rules of zones), and anything
+// Load and the two WithSecrets touch files (and time, for the rules of zones), and anything
 // above may import it.
 package config
 
@@ -36,6 +36,7 @@ type Config struct {
 	AWS      AWS
 	People   map[string]Person // by name; nil: none
 	Targets  map[string]Target // by name; nil: none
+	Gate     Gate
 	Notify   Notify
 }
 

@@ -53,7 +53,7 @@ func (d *decoder) group(path string, keys group, n *node) {
 		return
 	case scalar, list:
 		what := n.what()
-		if n.kind == scalar && secretive(path) {
+		if n.kind == scalar && (secretive(path) || secretText.MatchString(n.text)) {
 			what = "a text"
 		}
 		d.refuse(path, n.place, "write its keys below it, indented: "+strings.Join(keys.names(), ", "), "%s where keys are wanted", what)

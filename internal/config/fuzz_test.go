@@ -32,6 +32,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(accessExample))
 	f.Add([]byte(shortExample))
 	f.Add([]byte(notifyExample))
+	f.Add([]byte(gateExample))
 	f.Add([]byte(secretFileOf))
 	for _, s := range []string{
 		"version: 1\n", "version: 1\nguard: {weights: {failed: 1}}\n", "version: 1\nadmins: [::1, {a: b}, [c]]\n",
@@ -45,6 +46,8 @@ func FuzzParse(f *testing.F) {
 		"version: 1\nnotify: {private: [10.0.0.0/8, ::1], mail: {to: a@b.c, tls: no, smtp: '[::1]:465', quiet: daily 22:00-07:00, events: [all]}, webhook: {url: 'http://localhost:0x/#'}, slack: no, discord: {url_file: /x}}\n",
 		"version: 1\nnotify: {telegram: {token: \"123456:aaaaaaaaaaaaaaaaaaaaaaaa\", chat: -1}, ntfy: {url: https://10.0.0.1/a/b, token: x}, command: {argv: [/x, 1, \"\"], timeout: 1s}, mail:\n}\n",
 		"version: 1\nnotify:\n  mail: {to: [\"a@b\\r\\nc\", a, <a@b>], password:x, 'x\n",
+		"version: 1\ngate: {url: 'http://[::1]:80', identity: ~/x, serve: {listen: ['[::]:1', '0.0.0.0:1'], tls: {cert: /c}, proxies: [::1], forwarded: no, database: 'postgres://a:b@/', oidc: {issuer: 'https://a', client_id: \"\\u202e\", groups: {no: x, \"#\": y}}}}\n",
+		"version: 1\npeople: {a: {groups: [b], login: é}}\ntargets: {c: {agent: \"no\", allow: [{who: b, approval: no, reason: no}, {who: a, approval: [b]}], approval: a, break_glass: [b], reason: on}, d: {agent: x, aws: {}}}\n",
 		"version: 1\nfirewall: {countries: [JP, no], rate: no, track: no}\n", "version: 1\nfirewall: {countries: {deny: [KP], allow: []}, rate: {per_minute: 9}}\n",
 		"version: 1\ncountry: {source: csv, every: no, urls: [\"https://example.com/{4,6}.csv\", 'https://a/{b', 'https://[::1/{,}']}\n",
 	} {
@@ -71,8 +74,11 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 			for name, tg := range cfg.Targets {
-				if len(tg.Host) == 0 || tg.Port == 0 || len(tg.Allow) == 0 || tg.AtMost < time.Minute || tg.AWS.Group == "" || tg.AWS.Region == "" {
+				if len(tg.Host) == 0 || tg.Port == 0 || len(tg.Allow) == 0 || tg.AtMost < time.Minute || (tg.AWS.Group == "" || tg.AWS.Region == "") != (tg.Agent != "") {
 					t.Errorf("a target that opens nothing: %s: %+v", name, tg)
+				}
+				if tg.Agent != "" {
+					continue
 				}
 				if _, ok := cfg.AWS.Accounts[tg.AWS.Account]; ok != (tg.AWS.Account != "") || !ok && len(cfg.AWS.Accounts) > 0 {
 					t.Errorf("a target in no account: %s: %+v", name, tg)
@@ -85,11 +91,12 @@ func FuzzParse(f *testing.F) {
 					}
 				}
 			}
-			back, err := Parse("back.yaml", fmt.Appendf(nil, "version: 1\naws: {accounts: %s}\npeople: %s\ntargets: %s\n", Text(cfg, "aws.accounts"), Text(cfg, "people"), Text(cfg, "targets")))
+			back, err := Parse("back.yaml", fmt.Appendf(nil, "version: 1\naws: {accounts: %s}\npeople: %s\ntargets: %s\ngate: {url: %s, ca: %s, identity: %s, serve: %s}\n",
+				Text(cfg, "aws.accounts"), Text(cfg, "people"), Text(cfg, "targets"), Text(cfg, "gate.url"), Text(cfg, "gate.ca"), Text(cfg, "gate.identity"), Text(cfg, "gate.serve")))
 			if err != nil {
 				t.Fatalf("what is shown is not read back: %v", err)
 			}
-			if diff := cmp.Diff([]any{cfg.AWS.Accounts, cfg.People, cfg.Targets}, []any{back.AWS.Accounts, back.People, back.Targets}, comparePrefixes); diff != "" {
+			if diff := cmp.Diff([]any{cfg.AWS.Accounts, cfg.People, cfg.Targets, cfg.Gate}, []any{back.AWS.Accounts, back.People, back.Targets, back.Gate}, comparePrefixes); diff != "" {
 				t.Errorf("what is shown is read back as something else (-want +got):\n%s", diff)
 			}
 			checkNotify(t, cfg)
@@ -268,11 +275,11 @@ func fullHouse(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "  person%d:\n    fixed: [10.0.%d.%d]\n    former: [10.1.%[2]d.%[3]d]\n    keys: [\"%s\"]\n    groups: [ops]\n", i, i/250, i%250, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+		fmt.Fprintf(&b, "  person%d:\n    fixed: [10.0.%d.%d]\n    former: [10.1.%[2]d.%[3]d]\n    keys: [\"%s\"]\n    groups: [ops]\n    login: p%[1]d@example.com\n", i, i/250, i%250, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 	}
 	b.WriteString("targets:\n")
 	for i := range maxTargets {
-		fmt.Fprintf(&b, "  t%d:\n    aws: {region: eu-central-1, group: sg-%08x, via: rules}\n    host: [t%[1]d.example.com, u%[1]d]\n    port: 22\n    exposure: on_request\n    allow: [ops]\n    at_most: 8h\n    hours: \"mon-fri 09:00-18:00 Asia/Tokyo\"\n    close: at_exit\n    ipv6: 64\n", i, i)
+		fmt.Fprintf(&b, "  t%d:\n    aws: {region: eu-central-1, group: sg-%08x, via: rules}\n    host: [t%[1]d.example.com, u%[1]d]\n    port: 22\n    exposure: on_request\n    allow: [ops]\n    reason: yes\n    approval: person1\n    at_most: 8h\n    hours: \"mon-fri 09:00-18:00 Asia/Tokyo\"\n    close: at_exit\n    ipv6: 64\n", i, i)
 	}
 	if _, err := Parse("x.yaml", []byte(b.String())); err != nil {
 		t.Fatalf("a full house is not taken: %v", err)

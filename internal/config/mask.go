@@ -14,9 +14,9 @@ import (
 var (
 	notifyKey = regexp.MustCompile(`(^|[\s{,"'])notify["']?\s*:`)
 	// secretKey is a key of notify that holds a secret, or what is nearly one, wherever it stands.
-	secretKey = regexp.MustCompile(`(?i)\b(pass(word|wd|phrase)?|secret|token|url)["']?\s*[:=]`)
-	// secretText is what webhooks, bots and tokens look like.
-	secretText = regexp.MustCompile(`(?i)hooks\.slack\.com|/api/webhooks/|\b[0-9]{6,}:[a-z0-9_-]{30,}|\btk_[a-z0-9]{20,}`)
+	secretKey = regexp.MustCompile(`(?i)(\b(url|token)|(\b|_)(pass(word|wd|phrase)?|secret))["']?\s*[:=]`)
+	// secretText is what webhooks, bots, tokens and URLs with a password look like.
+	secretText = regexp.MustCompile(`(?i)hooks\.slack\.com|/api/webhooks/|\b[0-9]{6,}:[a-z0-9_-]{30,}|\btk_[a-z0-9]{20,}|://[^/@\s"']*:[^@\s]*@`)
 	// suspect is what part of a line below notify hides the whole.
 	suspect = regexp.MustCompile(`(?i)pas|sec|tok|pw|url|key|://|smtp["']?\s*:[^,}]*@`)
 	// openKey is a key that holds no secret, with a space or the end after its colon.

@@ -16,6 +16,7 @@ const (
 	maxPeople = 1000
 	maxKeysOf = 50
 	maxGroups = 100 // that one person is in
+	maxLogin  = 255 // bytes; OpenID Connect Core, 2: sub is not longer
 )
 
 func (p *Person) table() group {
@@ -25,6 +26,8 @@ func (p *Person) table() group {
 		{"keys", "Their SSH public keys: what they sign requests with. One key is one person's.", words{p: &p.Keys, form: publicKey(), max: maxKeysOf}},
 		{"groups", "The groups that they are in: names of your own, that targets allow.",
 			words{p: &p.Groups, form: nameForm("the name of a group", "list of names", "ops"), max: maxGroups}},
+		{"login", "What the provider of `gate.serve.oidc` calls them, by its `person_claim`. One login is one person's.",
+			word{p: &p.Login, form: visibleText("a login", "text, or `\"\"`: none", "hanako@example.com", maxLogin)}},
 	}
 }
 

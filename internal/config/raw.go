@@ -76,8 +76,19 @@ func plain(src []byte) []byte {
 	return bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n"))
 }
 
-// readRaw reads src, which is plain. It returns nil if there are mistakes.
+// readRaw reads src, which is plain: a whole file. It returns nil if there are mistakes.
 func readRaw(m *mistakes, src []byte) *node {
+	root := readNode(m, src)
+	if len(m.found) == 0 && (root == nil || root.kind == absent) {
+		m.add(place{1, 1}, "write `version: 1`; every other key has a default", "the file says nothing")
+		return nil
+	}
+	return root
+}
+
+// readNode reads src, which is plain. It returns nil if there are mistakes, and may where
+// src says nothing.
+func readNode(m *mistakes, src []byte) *node {
 	if len(src) > maxSize {
 		m.add(place{}, "a configuration has a few kilobytes; is this the right file?", "is larger than %d bytes", maxSize)
 		return nil
@@ -101,10 +112,6 @@ func readRaw(m *mistakes, src []byte) *node {
 		}
 	}
 	if len(m.found) > 0 {
-		return nil
-	}
-	if root == nil || root.kind == absent {
-		m.add(place{1, 1}, "write `version: 1`; every other key has a default", "the file says nothing")
 		return nil
 	}
 	return root

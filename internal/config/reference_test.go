@@ -119,6 +119,50 @@ notify:
     per_hour: 1000
 `
 
+// gateExample is a file that has all that can be said of the gate and of asking it.
+const gateExample = `version: 1
+people:
+  hanako: {login: hanako@example.com, groups: [ops]}
+  taro: {login: taro@example.com, groups: [dev]}
+targets:
+  web-prod:                      # a host that runs sekisho: its own firewall is the door
+    agent: web-1
+    host: [web.example.com]
+    allow:
+    - {who: ops, approval: no}   # they need not ask anybody
+    - {who: dev, at_most: 1h}
+    reason: yes
+    approval: [ops, leads]
+    hours: mon-fri 09:00-18:00 Asia/Tokyo
+    break_glass: [dev]           # at once and at any hour, and everybody is told
+  db-prod:
+    aws: {region: ap-northeast-1, group: sg-0123456789abcdef0}
+    allow: [ops]
+gate:
+  url: https://gate.example.com
+  ca: /etc/sekisho/gate-ca.pem
+  identity: ~/.ssh/id_ed25519
+  serve:                         # only on the machine that is the gate
+    listen: ["0.0.0.0:443", "[::]:443"]
+    tls: {cert: /etc/sekisho/gate.crt, key: /etc/sekisho/gate.key}
+    proxies: [10.0.0.7]
+    forwarded: x_forwarded_for
+    database_file: /etc/sekisho/gate.database
+    admins: [ops, leads]
+    groups: [leads]              # nobody in this file is in it
+    edit: yes
+    session: 12h
+    oidc:
+      name: Company login
+      issuer: https://login.example.com
+      client_id: sekisho
+      client_secret_file: /etc/sekisho/oidc.secret
+      person_claim: email
+      groups_claim: groups
+      groups: {Platform Leads: leads}
+    addresses: {ipv4: "https://v4.gate.example.com", ipv6: "https://v6.gate.example.com"}
+`
+
 const shortExample = `version: 1
 people:
   hanako: {fixed: [203.0.113.7], groups: [ops]}
@@ -171,6 +215,23 @@ further down. Everything that they may hold, in one file:
 ` + "```yaml\n" + accessExample + "```" + `
 On one line each, and with nothing but what must be there:
 ` + "```yaml\n" + shortExample + "```" + `
+
+## The gate
+The gate opens targets for people who ask it. On their machines and on hosts, ` + "`gate.url`" + ` is all that must be there; the machine that is
+the gate has ` + "`gate.serve`" + `, too. All that there is to say of it, and of what one must ask for:
+` + "```yaml\n" + gateExample + "```" + `
+- **Doors**: a target is a security group (` + "`aws`" + `), or a host that runs sekisho and was enrolled at the gate (` + "`agent`" + `): its own firewall lets
+  in whom the gate says, for as long as it says. Only the gate opens that one.
+- **Reasons and approval**: ` + "`reason: yes`" + ` asks why; ` + "`approval`" + ` asks somebody else for a yes, of those people, or of anybody in those groups but who
+  asks. Both can be said of each item of ` + "`allow`, and take the place of the target's then: `approval: no`" + ` is nobody's. Where several
+  items mean somebody, it is opened by the one that asks the least of them, and among those by the one that opens it the longest.
+- **Emergencies**: whoever ` + "`allow` and `break_glass`" + ` both mean may open it at once, without approval and outside ` + "`hours`" + `, for no longer than
+  ` + "`at_most`" + `. They must say why, and everybody is told.
+- **Proxies**: forwarded headers count only from ` + "`proxies`" + `, and only what they have put there themselves. Without ` + "`proxies`" + ` an address is the connection's.
+- **Groups with nobody in them**: ` + "`allow`, `approval`, `break_glass` and `admins`" + ` take people, groups that somebody in this file is in, and those of
+  ` + "`gate.serve.groups`" + `.
+- **Files** hold what is secret: ` + "`database_file`" + ` the URL of PostgreSQL with its password, ` + "`client_secret_file`" + ` the client's secret; each nothing else.
+- **In the pages**, administrators write the same keys, and are told the same mistakes.
 
 ## Telling people
 Nobody is told of anything unless ` + "`notify`" + ` names a channel: ` + "`mail`, `webhook`, `slack`, `discord`, `telegram`, `ntfy`, `command`" + `, each with
@@ -231,6 +292,13 @@ keys of its own, or ` + "`no`" + `. All that there is to say:
   credentials) or one (then that); where there are several, it must be there.
 - ` + "`targets.NAME.allow`" + ` is there, and names people, or groups that somebody is in. ` + "`hours`, and limits in `allow`, only\n  with `exposure: on_request`" + `: fixed addresses are let in at all hours.
 - No two targets have the same account, region, group and port, and no two the same host and port.
+- A target has ` + "`aws` or `agent`" + `, not both; one with ` + "`agent`" + ` is never ` + "`exposure: fixed`" + `.
+- ` + "`reason`, `approval` and `break_glass` only with `exposure: on_request`; `break_glass`" + ` only where there is approval, or hours, to go around. Nobody
+  is the only one to approve what they alone ask for.
+- ` + "`gate.serve` needs `gate.url`. Of `tls.cert` and `tls.key` both or neither. An address of `listen`" + ` that is not this host's own needs ` + "`tls` or `proxies`" + `.
+- ` + "`gate.serve.proxies` if and only if `forwarded` is not `no`; of `database` and `database_file`" + ` one at most; no password in ` + "`database`" + `.
+- ` + "`gate.serve.admins`" + ` are people and groups that there are, ` + "`gate.serve.oidc.groups`" + ` leads to groups that there are, and needs ` + "`groups_claim`" + `. No two people
+  have the same ` + "`login`" + `, and no group is called as a person is.
 - ` + "`aws.accounts.NAME.role`" + ` is a role of the account ` + "`id`, where both are there; `external_id` only with `role`" + `.
 - One key is one person's. Two people may share a fixed address. ` + "`people.NAME.former`" + ` is not within anybody's ` + "`fixed`" + `.
 - ` + "`notify.weekly: yes` only with `notify.mail`" + `; ` + "`notify.mail.user`" + ` if and only if there is a password.

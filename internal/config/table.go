@@ -151,12 +151,13 @@ func table(c *Config) group {
 			keys:    (*Person).table,
 			example: `hanako: {fixed: [203.0.113.7], keys: ["ssh-ed25519 AAAA... hanako@laptop"], groups: [ops]}`,
 		}},
-		{"targets", "The doors: security groups of AWS, each with the port that it guards, by names of your own.", named[Target]{
+		{"targets", "The doors: security groups of AWS, or hosts that run sekisho, each with the port that it guards, by names of your own.", named[Target]{
 			p: &c.Targets, what: "a target", names: "targets", max: maxTargets,
 			begin:   newTarget,
 			keys:    (*Target).table,
 			example: `web-prod: {aws: {region: ap-northeast-1, group: sg-0123456789abcdef0}, host: web.example.com, allow: [ops], at_most: 8h}`,
 		}},
+		{"gate", "The gate: it opens targets for people who ask it, over the web and from the command line, so that they need no credentials of AWS.", c.Gate.table()},
 		{"notify", "Who is told of what happens, and how. Nobody, unless a channel is named.", c.Notify.table()},
 	}
 }

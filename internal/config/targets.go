@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,19 +40,26 @@ func (t *Target) table() group {
 	return group{
 		{"aws", "The security group that is the door.", group{
 			{"account", "The account that the group is in.", word{p: &t.AWS.Account, form: nameForm("the name of an account", nameOfAccount, "prod")}},
-			{"region", "The region that the group is in.", word{p: &t.AWS.Region, form: region("region; must be there"), needed: true}},
+			{"region", "The region that the group is in.", word{p: &t.AWS.Region, form: region("region; must be there with `aws`"), needed: true}},
 			{"group", "The group. Its rules that are not sekisho's stay as they are.", word{p: &t.AWS.Group, form: securityGroup(), needed: true}},
 			{"via", "How fixed addresses get into the group. `rules`: a rule for each. `prefix_list`: one rule that names a managed prefix list.",
 				choice[Via]{&t.AWS.Via, []Via{ViaRules, ViaPrefixList}}},
 		}},
+		{"agent", "A host that runs sekisho, by the name that it was enrolled with at the gate: its own firewall is the door, in place of `aws`. Who is always let in there, " +
+			"its own `admins` say; `fixed` of people says nothing of it.", word{p: &t.Agent, form: nameForm("the name of a host", "name of an enrolled host, or `\"\"`: the door is at AWS", "web-1")}},
 		{"host", "What ssh calls the host behind the door, in small letters; of several the first is connected to. Left out, the target's own name.",
 			words{p: &t.Host, form: hostForm(), max: maxHosts, alone: true}},
 		{"port", "The port that the door is for; `ssh.port` is this host's own, and says nothing of it.", port{&t.Port}},
 		{"exposure", "`fixed`: open to the fixed addresses of those that `allow` names, and to nobody else. `on_request`: they can also have it opened from elsewhere.",
 			targetExposure{choice[Exposure]{&t.Exposure, []Exposure{ExposureFixed, ExposureOnRequest}}}},
-		{"allow", "Whom it is opened for. `at_most` and `hours` take the place of the target's for these people.", allowed{&t.Allow}},
+		{"allow", "Whom it is opened for. `at_most`, `hours`, `reason` and `approval` take the place of the target's for these people.", allowed{&t.Allow}},
 		{"at_most", "The longest that one request opens it for. Asking again extends.", duration{&t.AtMost, atMostMin, atMostMax}},
 		{"hours", "When it may be opened on request. None: always.", hours{&t.Hours}},
+		{"reason", "Whether who asks must say why.", boolean{&t.Reason}},
+		{"approval", "Whose yes it needs: of one of these people, or of these groups; nobody's own. It is asked for through the gate.", approvers{p: &t.Approval}},
+		{"break_glass", "Who of those that `allow` names may open it at once in an emergency, without `approval` and outside `hours`, for no longer than `at_most`. " +
+			"They must say why, and everybody is told.",
+			words{p: &t.BreakGlass, form: nameForm("the name of a group or a person", "list of groups and people", "ops"), max: maxAllow}},
 		{"close", "When it is shut after it was opened to connect. `after_connect`: as soon as the connection is there; the session lives on. `at_exit`: when the session ends.",
 			choice[CloseMode]{&t.Close, []CloseMode{CloseAfterConnect, CloseAtExit}}},
 		{"ipv6", "How much is let in for somebody who asks over IPv6: the address alone, or the /64 that it changes within.", prefixLength{&t.IPv6}},
@@ -157,6 +165,8 @@ func (a *Allow) limits() group {
 	return group{
 		{name: "at_most", value: ownLimit{duration{&a.AtMost, atMostMin, atMostMax}}},
 		{name: "hours", value: hours{&a.Hours}},
+		{name: "reason", value: ownYes{&a.Reason}},
+		{name: "approval", value: approvers{&a.Approval, &a.Unapproved}},
 	}
 }
 
@@ -171,20 +181,93 @@ func (v ownLimit) decode(d *decoder, path string, n *node) {
 	v.duration.decode(d, path, n)
 }
 
+// ownYes is a yes or no that takes the place of the target's.
+type ownYes struct{ p **bool }
+
+func (v ownYes) text() string {
+	if *v.p == nil {
+		return ""
+	}
+	return boolean{*v.p}.text()
+}
+
+func (v ownYes) grammar() string { return boolean{}.grammar() }
+
+func (v ownYes) schema() object {
+	s := boolean{new(bool)}.schema()
+	delete(s, "default") // the target's
+	return s
+}
+
+func (v ownYes) decode(d *decoder, path string, n *node) {
+	if n.kind == absent {
+		d.refuse(path, n.place, "write one, or leave the key out: it is the target's then", "there is no value; want yes or no")
+		return
+	}
+	says := new(bool)
+	if (boolean{says}).decode(d, path, n); !d.bad[path] {
+		*v.p = says
+	}
+}
+
+// approvers are people and groups, or no: nobody need say yes. Where none is set, it takes
+// the place of the target's, and says that.
+type approvers struct {
+	p    *[]string
+	none *bool
+}
+
+func (v approvers) words() words {
+	return words{p: v.p, form: nameForm("the name of a group or a person", "name of a group or a person, or a list of them, or `no`", "ops"), max: maxAllow, alone: true}
+}
+
+func (v approvers) text() string {
+	switch {
+	case len(*v.p) > 0:
+		return v.words().text()
+	case v.none != nil && !*v.none:
+		return ""
+	}
+	return "no"
+}
+
+func (v approvers) grammar() string { return v.words().grammar() }
+
+func (v approvers) schema() object {
+	return object{"anyOf": []any{object{"enum": []any{false, "no", "off"}}, v.words().schema()}}
+}
+
+func (v approvers) decode(d *decoder, path string, n *node) {
+	const whose = "say whose: approval: ops; or write no"
+	switch {
+	case n.kind == scalar && !n.quoted && slices.Contains(no[:], n.text):
+		*v.p = nil
+		if v.none != nil {
+			*v.none = true
+		}
+	case n.kind == scalar && !n.quoted && slices.Contains(yes[:], n.text):
+		d.refuse(path, n.place, whose+"; a name that is a word of YAML's needs quotes", "%s is nobody's name", quote(n.text))
+	case n.kind == absent, n.kind == list && len(n.items) == 0:
+		d.refuse(path, n.place, whose, "names nobody")
+	default:
+		v.words().decode(d, path, n)
+	}
+}
+
 func (v allowed) grammar() string {
-	return "list of groups and people, as `[ops]`; with limits of their own: `{who: ops, at_most: 1h, hours: \"mon-fri 09:00-18:00 Asia/Tokyo\"}`"
+	return "list of groups and people, as `[ops]`; with limits of their own: `{who: ops, at_most: 1h, hours: \"mon-fri 09:00-18:00 Asia/Tokyo\", reason: yes, approval: leads}`"
 }
 
 func (v allowed) schema() object {
 	who := object{"type": "string", "pattern": "^" + namePattern + "$"}
 	var a Allow
 	limits := a.limits()
-	length := limits[0].value.schema()
-	delete(length, "default") // the target's
-	limited := object{
-		"type": "object", "additionalProperties": false, "required": []string{"who"},
-		"properties": object{"who": who, "at_most": length, "hours": limits[1].value.schema()},
+	properties := object{"who": who}
+	for _, k := range limits {
+		properties[k.name] = k.value.schema()
 	}
+	delete(properties["at_most"].(object), "default") // the target's
+	limited := object{"type": "object", "additionalProperties": false, "required": []string{"who"}, "properties": properties}
 	return object{"type": []string{"array", "null"}, "items": object{"anyOf": []any{who, limited}}, "maxItems": maxAllow}
 }
 

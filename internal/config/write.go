@@ -53,7 +53,7 @@ func File(c *Config, head []string, remarks map[string]Remark) []byte {
 		text := k.value.text()
 		if names, ok := k.value.(branch); ok {
 			under = path
-			if !r.Named || text == "{}" || text == "no" {
+			if name, _ := names.inside(); !r.Named || text == "no" || name != "" && text == "{}" {
 				fmt.Fprintf(&b, "%s%s:\n", indent, k.name)
 				for line := range strings.SplitSeq(names.sample(), "\n") {
 					fmt.Fprintf(&b, "%s  # %s\n", indent, line)
