@@ -65,7 +65,7 @@ type Door struct {
 	config.Target
 }
 
-// Place is where its group is.
+// Place is where its group is. It has one only where it is no host.
 func (d Door) Place() securitygroup.Place {
 	return securitygroup.Place{Account: d.AWS.Account, Region: d.AWS.Region}
 }
@@ -93,13 +93,33 @@ func (a *Access) Door(name string) (Door, error) {
 	return Door{}, unknown("target", name, names)
 }
 
-// Doors are all targets, by name.
-func (a *Access) Doors() []Door {
+// AllDoors are all targets, by name.
+func (a *Access) AllDoors() []Door {
 	var doors []Door
 	for _, n := range slices.Sorted(maps.Keys(a.Config.Targets)) {
 		doors = append(doors, Door{n, a.Config.Targets[n]})
 	}
 	return doors
+}
+
+// Doors are the targets that are security groups, by name: those that this package opens.
+func (a *Access) Doors() []Door { return groupsOf(a.AllDoors()) }
+
+// groupsOf are the doors that are security groups.
+func groupsOf(doors []Door) []Door {
+	return slices.DeleteFunc(slices.Clone(doors), func(d Door) bool { return d.Agent != "" })
+}
+
+// Reachable is why a door cannot be looked at or opened here; nil where it can. Those of
+// hosts are the gate's.
+func (a *Access) Reachable(d Door) error {
+	if hint, why := a.ungated(d); why != "" {
+		return hinted(hint, "%s", why)
+	}
+	if d.Agent != "" {
+		return hinted("the gate opens it, and knows who is in: "+a.Config.Gate.URL, "%s is the host %s, and opens through the gate only", d.Name, d.Agent)
+	}
+	return nil
 }
 
 // Places are all accounts and regions that the configuration names, in order.

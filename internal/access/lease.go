@@ -43,6 +43,9 @@ const tries = 20
 // the group lets it in, as far as is known: before Open returns, which may look once more
 // whether that lasts.
 func (a *Access) Open(ctx context.Context, door Door, prefix netip.Prefix, id, person string, length time.Duration, ready func()) (Opened, error) {
+	if err := a.Reachable(door); err != nil {
+		return Opened{}, err
+	}
 	if hint, why := door.refuses(prefix); why != "" {
 		return Opened{}, hinted(hint, "%s is not opened: %s", door.Name, why)
 	}

@@ -47,6 +47,7 @@ type Passage struct {
 	Book    *intent.Book
 	Own     *ownaddr.Finder
 	IP      netip.Addr // our own address, given by hand; the zero value: it is found out
+	Reason  string     // why; "": nobody said
 	Log     *slog.Logger
 
 	LeaseTime, Linger time.Duration // 0: leaseTime, linger
@@ -108,9 +109,12 @@ func (e *NoAnswer) Hint() string {
 // Connect opens the door and connects. The door stays open until the way is left.
 func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 	now := time.Now()
-	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now})
+	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now, Reason: p.Reason})
 	if err == nil {
 		err = d.Err()
+	}
+	if err == nil {
+		err = p.Access.Reachable(p.Door)
 	}
 	if err != nil {
 		return nil, err

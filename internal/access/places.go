@@ -8,10 +8,10 @@ import (
 	"sekisho/internal/securitygroup"
 )
 
-// byPlace are doors by where their groups are.
+// byPlace are the doors that are groups, by where these are.
 func byPlace(doors []Door) map[securitygroup.Place][]Door {
 	res := map[securitygroup.Place][]Door{}
-	for _, d := range doors {
+	for _, d := range groupsOf(doors) {
 		res[d.Place()] = append(res[d.Place()], d)
 	}
 	return res

@@ -35,7 +35,7 @@ func (p Plan) Empty() bool {
 // each place, never twice at once.
 func (a *Access) Plan(ctx context.Context, doors []Door, seen func()) Plan {
 	named := map[groupIn]bool{}
-	for _, d := range doors {
+	for _, d := range groupsOf(doors) {
 		named[groupIn{d.Place(), d.AWS.Group}] = true
 	}
 	there := byPlace(slices.DeleteFunc(a.Doors(), func(d Door) bool { return !named[groupIn{d.Place(), d.AWS.Group}] }))

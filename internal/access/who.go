@@ -34,7 +34,7 @@ type LeaseView struct {
 	Until  time.Time `json:"until"`
 }
 
-// Who says who gets to doors right now.
+// Who says who gets to doors right now, but for those of hosts.
 func (a *Access) Who(ctx context.Context, doors []Door) (who []Admitted, failed []Failure) {
 	there := byPlace(doors)
 	who = []Admitted{}

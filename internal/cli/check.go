@@ -34,7 +34,7 @@ func checkCommand(g *globals) *cobra.Command {
 				return err
 			}
 			report := posture.Judge(posture.Look(cmd.Context(), o))
-			if o.Config != nil && len(o.Config.Targets) > 0 && !local {
+			if o.Config != nil && len((&access.Access{Config: o.Config}).Doors()) > 0 && !local {
 				report = report.With(g.checkGroups(cmd.Context()))
 			}
 			u := newUI(g)

@@ -97,9 +97,13 @@ func whose(cfg *config.Config, named string) (string, error) {
 	return name, nil
 }
 
-// door is the target of that name; one that there is not is a usage error.
+// door is the target of that name; one that there is not, or that only the gate opens, is a
+// usage error.
 func (c *inCloud) door(name string) (access.Door, error) {
 	d, err := c.Door(name)
+	if err == nil {
+		err = c.Reachable(d)
+	}
 	if err != nil {
 		return d, &exitError{exitUsage, advised(err)}
 	}

@@ -55,7 +55,7 @@ func openCommand(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an address (default: your own)")
 	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip")
 	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, for example 30m or 7d")
-	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for whoever asks later (this host only)")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "why: for whoever asks later, and for a target that opens for a reason only")
 	personFlag(cmd, &o.person)
 	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
 	return cmd
@@ -127,7 +127,7 @@ func (o *opening) target(ctx context.Context, name string) error {
 		return err
 	}
 	now := time.Now()
-	request := access.Request{Person: person, At: now}
+	request := access.Request{Person: person, At: now, Reason: o.reason}
 	if o.cmd.Flags().Changed("for") {
 		request.For = length
 	}
@@ -354,7 +354,7 @@ func leasesCommand(g *globals) *cobra.Command {
 			if err != nil && !errors.Is(err, os.ErrPermission) {
 				return err
 			}
-			targets := err == nil && len(cfg.Targets) > 0
+			targets := err == nil && len((&access.Access{Config: cfg}).Doors()) > 0
 			var grants []daemon.Grant
 			err = newClient(g).get(ctx, "grants", nil, &grants)
 			if err != nil && (!targets || !errors.Is(err, errSilent)) {

@@ -43,7 +43,7 @@ func (s scope) settled(g *globals, u *ui) (scope, error) {
 	if err != nil {
 		return s, err
 	}
-	s = scope{host: true, groups: len(cfg.Targets) > 0}
+	s = scope{host: true, groups: len((&access.Access{Config: cfg}).Doors()) > 0}
 	if s.groups && os.Geteuid() != 0 {
 		if _, err := os.Stat(g.socket); err != nil {
 			s.host = false
@@ -339,9 +339,9 @@ func whyTarget(ctx context.Context, g *globals, person, target string) error {
 	if err != nil {
 		return err
 	}
-	door, err := c.door(target)
+	door, err := c.Door(target)
 	if err != nil {
-		return err
+		return &exitError{exitUsage, advised(err)}
 	}
 	d, err := c.Decide(door, access.Request{Person: person, At: time.Now()})
 	if err != nil {
@@ -353,7 +353,7 @@ func whyTarget(ctx context.Context, g *globals, person, target string) error {
 	} else {
 		u.decision(d)
 	}
-	if err == nil && !d.Allowed && len(d.Always) == 0 {
+	if err == nil && !d.Askable() && len(d.Always) == 0 {
 		err = &exitError{exitFailure, errTold}
 	}
 	return err
@@ -363,6 +363,8 @@ func (u *ui) decision(d access.Decision) {
 	switch {
 	case d.Allowed:
 		u.line(fmt.Sprintf("%s may have %s opened, for %s at most", d.Person, d.Target, config.FormatDuration(d.AtMost)))
+	case d.Askable():
+		u.line(fmt.Sprintf("%s may ask for %s to be opened, for %s at most", d.Person, d.Target, config.FormatDuration(d.AtMost)))
 	case len(d.Always) > 0:
 		u.line(fmt.Sprintf("%s gets to %s by a fixed address only", d.Person, d.Target))
 	default:
