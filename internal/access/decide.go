@@ -80,9 +80,10 @@ func (d Decision) Err() error {
 //
 // Of the entries of allow that mean the person, and whose hours it is, it goes by the one
 // of which the least is missing (a reason, then an approval, then both), and of those by
-// the one that lets them in the longest; by one of which more is missing only where the
-// others do not allow the time that is asked for. Breaking the glass takes away approval and hours, and nothing
-// else: who is not allowed the door is not, for longer than at_most nobody is, and a reason must be given.
+// the one that lets them in the longest; but by none that does not allow the time that is
+// asked for, where another does. Breaking the glass takes away approval and hours, and
+// nothing else: whom allow does not mean is not let in, nobody is for longer than at_most,
+// and a reason must be given.
 func (a *Access) Decide(door Door, q Request) (Decision, error) {
 	person, ok := a.Config.People[q.Person]
 	if !ok {
@@ -199,8 +200,17 @@ func either(names []string) string {
 	return list(names)
 }
 
+// better reports whether w goes before v, of which as much is missing: it allows the time
+// that is asked for, and then the most.
+func better(w, v way, length time.Duration) bool {
+	if fits := length <= w.AtMost; fits != (length <= v.AtMost) {
+		return fits
+	}
+	return w.until.After(v.until)
+}
+
 // ways are the entries whose hours it is, or all in an emergency; of those of which as much
-// is missing, the one that allows the most; the one of which the least is missing first.
+// is missing, the best; the one of which the least is missing first.
 // Where there is none, next is when somebody's hours begin.
 func (a *Access) ways(entries []config.Allow, q Request) (res []way, next time.Time) {
 	for _, e := range entries {
@@ -224,7 +234,7 @@ func (a *Access) ways(entries []config.Allow, q Request) (res []way, next time.T
 		switch i := slices.IndexFunc(res, func(o way) bool { return o.missing() == w.missing() }); {
 		case i < 0:
 			res = append(res, w)
-		case w.until.After(res[i].until):
+		case better(w, res[i], q.For):
 			res[i] = w
 		}
 	}

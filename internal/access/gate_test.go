@@ -23,6 +23,7 @@ people:
 targets:
   web: {aws: {region: eu-central-1, group: GROUP}, allow: [{who: ops, reason: no, approval: no, at_most: 2h}, dev], reason: yes, approval: [leads, hanako], at_most: 8h, hours: "mon-fri 08:00-20:00 Asia/Tokyo", break_glass: [night, hanako]}
   log: {aws: {region: eu-central-1, group: GROUP}, port: 2222, allow: [{who: dev, at_most: 30m}, {who: leads, reason: yes, at_most: 2h}, {who: night, approval: hanako, at_most: 4h}]}
+  late: {aws: {region: eu-central-1, group: GROUP}, port: 2224, allow: [{who: dev, hours: "daily 09:00-10:30 Asia/Tokyo", at_most: 2h}, {who: leads, at_most: 1h}]}
   self: {aws: {region: eu-central-1, group: GROUP}, port: 2223, allow: [leads], approval: leads}
   host: {agent: host-1, allow: [ops], at_most: 1h}
 `
@@ -75,6 +76,8 @@ func TestDecideByPolicy(t *testing.T) {
 		{"of several the one that allows that long, for approval", "log", monday, Request{Person: "taro", For: time.Hour}, true},
 		{"longer than any of them", "log", monday, Request{Person: "taro", For: 5 * time.Hour}, true},
 		{"one's own group", "self", monday, Request{Person: "jiro", ApprovedBy: "jiro"}, true},
+		{"of several whose hours end, one that allows that long", "late", monday, Request{Person: "jiro", For: 2 * time.Hour}, true},
+		{"of several whose hours end, the longest", "late", monday, Request{Person: "jiro", For: time.Hour}, true},
 		{"a host", "host", monday, Request{Person: "hanako"}, true},
 		{"a host, without a gate", "host", monday, Request{Person: "hanako"}, false},
 	}
@@ -176,7 +179,11 @@ func TestDecideNeverWidens(t *testing.T) {
 			t.Errorf("who says more gets less: %+v, %+v", less, d)
 		}
 		if !d.Allowed && d.Askable() {
-			for _, by := range []string{"a", "b", "c", "d"} {
+			approvers := []string{"a", "b", "c", "d"}
+			if len(d.NeedsApproval) == 0 {
+				approvers = []string{q.ApprovedBy}
+			}
+			for _, by := range approvers {
 				if len(d.NeedsApproval) == 0 || a.MayApprove(d.NeedsApproval, by, nil, q.Person) {
 					if more := decide(with(q, func(q *Request) { q.ApprovedBy, q.Reason = by, "x" })); !more.Allowed {
 						t.Errorf("it was not all that is missing: %+v, then %+v", d, more)

@@ -616,3 +616,42 @@ func TestPartsRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// TestPartsSayTheSame: what is wrong is told by the pages as it is of the file.
+func TestPartsSayTheSame(t *testing.T) {
+	const head = "people: {hanako: {groups: [ops]}, taro: {groups: [leads], login: t@example.com}}\n"
+	base, err := Parse("base.yaml", []byte("version: 1\n"+head))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(err error) (texts []string) {
+		wrong, _ := errors.AsType[Errors](err)
+		for _, e := range wrong {
+			texts = append(texts, e.Message+" | "+e.Hint+" | "+strings.TrimSpace(e.Source))
+		}
+		return texts
+	}
+	indented := func(src string) string { return "    " + strings.ReplaceAll(src, "\n", "\n    ") + "\n" }
+	for _, src := range []string{
+		"agent: a\nallow: [opps, {who: hanako, approval: hanako}]\nhours: never\nport: 0",
+		"aws: {region: x, group: web, accont: y}\nexposure: public\nhost: a@b\nallow: [ops]",
+		"agent: a\naws: {}\nbreak_glass: [ops]\nallow: [ops]",
+		"aws: {region: eu-central-1, group: sg-12345678}\nexposure: fixed\nreason: yes\nallow: [{who: ops, at_most: 1h}]",
+		"agent: a\nallow: [ops]",
+	} {
+		_, file := Parse("x.yaml", []byte("version: 1\n"+head+"targets:\n  web:\n"+indented(src)))
+		_, part := ParseTarget("web", []byte(src), base)
+		if diff := cmp.Diff(tell(file), tell(part)); diff != "" {
+			t.Errorf("%s (-file +part):\n%s", src, diff)
+		}
+	}
+	for _, src := range []string{
+		"fixed: [10.0.0.0/8, 192.0.2.1]\nformer: [192.0.2.1]", "groups: [a b, hanako]", "groups: [hanako]\nlogin: T@example.com", "keys: [\"-----BEGIN PRIVATE KEY-----\"]\nnew: 1", "login: x",
+	} {
+		_, file := Parse("x.yaml", []byte("version: 1\npeople:\n  hanako: {groups: [ops]}\n  taro: {groups: [leads], login: t@example.com}\n  jiro:\n"+indented(src)))
+		_, part := ParsePerson("jiro", []byte(src), base)
+		if diff := cmp.Diff(tell(file), tell(part)); diff != "" {
+			t.Errorf("%s (-file +part):\n%s", src, diff)
+		}
+	}
+}

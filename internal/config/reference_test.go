@@ -224,7 +224,8 @@ the gate has ` + "`gate.serve`" + `, too. All that there is to say of it, and of
   in whom the gate says, for as long as it says. Only the gate opens that one.
 - **Reasons and approval**: ` + "`reason: yes`" + ` asks why; ` + "`approval`" + ` asks somebody else for a yes, of those people, or of anybody in those groups but who
   asks. Both can be said of each item of ` + "`allow`, and take the place of the target's then: `approval: no`" + ` is nobody's. Where several
-  items mean somebody, it is opened by the one that asks the least of them, and among those by the one that opens it the longest.
+  items mean somebody, it goes by the one of which the least is missing, and among those by the one that opens it the longest; by one that
+  asks more only where the others do not open it as long as was asked for.
 - **Emergencies**: whoever ` + "`allow` and `break_glass`" + ` both mean may open it at once, without approval and outside ` + "`hours`" + `, for no longer than
   ` + "`at_most`" + `. They must say why, and everybody is told.
 - **Proxies**: forwarded headers count only from ` + "`proxies`" + `, and only what they have put there themselves. Without ` + "`proxies`" + ` an address is the connection's.
