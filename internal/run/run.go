@@ -35,6 +35,9 @@ type Command struct {
 	Stdout io.Writer            // nil: a pipe, read through Child.Stdout
 	Stderr io.Writer            // beside the bounded copy that Child.Stderr returns
 	Attr   *syscall.SysProcAttr // namespaces, credentials; see Start
+	// Terminal: the program may ask at our terminal. It stays in our process group, without which the kernel
+	// would stop it there; a Ctrl-C reaches it too.
+	Terminal bool
 }
 
 // Child is a started program. Its methods may be called concurrently, but Wait once.
@@ -48,7 +51,7 @@ type Child struct {
 // later. It dies with us: the kernel sends SIGKILL when the thread that started
 // it ends (PR_SET_PDEATHSIG), so a goroutine that is locked to its thread must
 // not end before the child. It has its own process group, so that a Ctrl-C at
-// our terminal reaches us alone. A missing program is ErrNotFound.
+// our terminal reaches us alone (but see Terminal). A missing program is ErrNotFound.
 func Start(ctx context.Context, c Command) (*Child, error) {
 	if len(c.Args) == 0 {
 		return nil, errors.New("start a program: no argv")
@@ -63,7 +66,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 		attr = *c.Attr
 	}
 	attr.Pdeathsig = syscall.SIGKILL
-	attr.Setpgid = !attr.Setsid
+	attr.Setpgid = !attr.Setsid && !c.Terminal
 	cmd.SysProcAttr = &attr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay

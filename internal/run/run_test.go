@@ -67,22 +67,36 @@ func TestCancelEndsChild(t *testing.T) {
 	}
 }
 
-func TestOwnProcessGroup(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	child, err := Start(ctx, Command{Args: []string{"cat"}, Stdin: neverEnds(t)})
-	if err != nil {
-		t.Fatal(err)
+func TestProcessGroup(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		terminal bool
+	}{
+		{name: "its own"},
+		{name: "ours, where the terminal is", terminal: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			child, err := Start(ctx, Command{Args: []string{"cat"}, Stdin: neverEnds(t), Terminal: tt.terminal})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pgid, err := syscall.Getpgid(child.PID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := child.PID()
+			if tt.terminal {
+				want = syscall.Getpgrp()
+			}
+			if pgid != want {
+				t.Errorf("process group = %d, want %d", pgid, want)
+			}
+			cancel()
+			_, _ = io.Copy(io.Discard, child.Stdout)
+			_ = child.Wait()
+		})
 	}
-	pgid, err := syscall.Getpgid(child.PID())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if pgid != child.PID() {
-		t.Errorf("process group = %d, want the child's own %d", pgid, child.PID())
-	}
-	cancel()
-	_, _ = io.Copy(io.Discard, child.Stdout)
-	_ = child.Wait()
 }
 
 func TestTailIsBounded(t *testing.T) {
