@@ -298,9 +298,15 @@ func (a *Access) lacking(d *Decision, w way, q Request, no func(string, string, 
 		if q.BreakGlass {
 			what = "breaking the glass needs a reason, and none is given"
 		}
-		hints = append(hints, "say why: --reason TEXT")
+		hint := "say why: --reason TEXT"
+		if a.Config.Gate.URL == "" {
+			hint = "reasons are kept by the gate: " + nameGate
+		}
 		if !w.approval {
-			return no(hints[0], "%s", what)
+			return no(hint, "%s", what)
+		}
+		if a.Config.Gate.URL != "" {
+			hints = append(hints, hint)
 		}
 		_, _ = no("", "%s", what)
 	}

@@ -55,7 +55,7 @@ func openCommand(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an address (default: your own)")
 	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip")
 	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, for example 30m or 7d")
-	cmd.Flags().StringVar(&o.reason, "reason", "", "why: for whoever asks later, and for a target that opens for a reason only")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for whoever asks later")
 	personFlag(cmd, &o.person)
 	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
 	return cmd
