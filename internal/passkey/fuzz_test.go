@@ -83,6 +83,9 @@ func FuzzAttestation(f *testing.F) {
 			f.Add([]byte(parsed.Response.Attestation))
 		}
 	}
+	for _, v := range readVectors(f) {
+		f.Add([]byte(v.Registration.Attestation))
+	}
 	o := newOracle(f, r)
 	a := passkeytest.NewFixed(gate)
 	f.Fuzz(func(t *testing.T, object []byte) {
