@@ -87,8 +87,9 @@ func isOvertaken(err error) bool {
 	return securitygroup.IsDuplicate(err) || securitygroup.IsNotFound(err) || securitygroup.IsVersionMismatch(err)
 }
 
-// carryOut makes a plan's changes: first the lists, then the groups side by side, last
-// the lists that nobody names any more.
+// carryOut makes a plan's changes, what lets in before what shuts out: first what lists get,
+// then the groups side by side, last what lists lose, and the lists that nobody names any
+// more.
 func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 	var mu sync.Mutex
 	var all []Done
@@ -100,24 +101,45 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 		defer mu.Unlock()
 		all = append(all, d)
 	}
+	lost := make([]ListPlan, len(plan.Lists)) // what lists lose last
 	var lists errgroup.Group
-	for _, l := range plan.Lists {
-		if !l.Empty() && !l.Delete {
-			lists.Go(func() error {
-				note(Done{Place: l.Place, Op: l.Op(), Text: l.Text()}, a.carryOutList(ctx, l))
-				return nil
-			})
+	for i, l := range plan.Lists {
+		if l.Empty() || l.Delete {
+			continue
 		}
+		lists.Go(func() error {
+			first, last := l.parts()
+			version, err := a.carryOutList(ctx, first)
+			if !first.Empty() {
+				note(Done{Place: l.Place, Op: l.Op(), Text: first.Text()}, err)
+			}
+			if err == nil {
+				lost[i], lost[i].List.Version = last, version
+			}
+			return nil
+		})
 	}
 	_ = lists.Wait()
+	open := make([]bool, len(plan.Groups)) // to whom it shall be
 	var groups errgroup.Group
-	for _, g := range plan.Groups {
+	for i, g := range plan.Groups {
 		groups.Go(func() error {
-			a.carryOutGroup(ctx, g, note)
+			open[i] = a.carryOutGroup(ctx, g, note)
 			return nil
 		})
 	}
 	_ = groups.Wait()
+	for _, l := range lost {
+		// Whoever a group still lets in by the list alone stays in it until the next round.
+		waits := false
+		for i, g := range plan.Groups {
+			waits = waits || !open[i] && g.Place == l.Place && slices.ContainsFunc(g.Rules, func(r securitygroup.Rule) bool { return r.Source.PrefixList == l.List.ID })
+		}
+		if len(l.Remove) > 0 && !waits {
+			_, err := a.carryOutList(ctx, l)
+			note(Done{Place: l.Place, Op: l.Op(), Text: l.Text()}, err)
+		}
+	}
 	for _, l := range plan.Lists {
 		if l.Delete {
 			note(Done{Place: l.Place, Op: Remove, Text: l.Text()}, a.Cloud.DeleteList(ctx, l.Place, l.List.ID))
@@ -129,8 +151,9 @@ func (a *Access) carryOut(ctx context.Context, plan Plan) []Done {
 
 // carryOutGroup makes one group's changes, in their order: what lets in before what shuts
 // out. Where the group is full, what is to be removed goes first. Whoever stays is not shut
-// out because what lets them in from now on could not be made.
-func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done, error)) {
+// out because what lets them in from now on could not be made. open is whether all are let
+// in who shall be.
+func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done, error)) (open bool) {
 	done := func(c Change, err error) {
 		note(Done{Place: g.Place, Group: g.Group.ID, Op: c.Op, Text: c.Text()}, err)
 	}
@@ -185,6 +208,7 @@ func (a *Access) carryOutGroup(ctx context.Context, g GroupPlan, note func(Done,
 	if !missing {
 		a.remove(ctx, g, kept, done)
 	}
+	return !missing
 }
 
 // keeps reports whether a rule that is to be removed lets somebody in who is to be let in

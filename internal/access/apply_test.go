@@ -357,7 +357,7 @@ func TestListsAreMadeOnce(t *testing.T) {
 		if _, err := a.Cloud.Groups(t.Context(), w.door(t).Place(), []string{w.group}); err != nil { // the clock
 			t.Fatal(err)
 		}
-		if err := a.carryOutList(context.WithoutCancel(t.Context()), plan.Lists[0]); err != nil {
+		if _, err := a.carryOutList(context.WithoutCancel(t.Context()), plan.Lists[0]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -369,5 +369,50 @@ func TestListsAreMadeOnce(t *testing.T) {
 	}
 	if len(tokens) != 2 || tokens[0] != tokens[1] || len(tokens[0]) != 64 {
 		t.Errorf("tokens: %q", tokens)
+	}
+}
+
+// TestLeaveList: a target leaves a list that another takes over, which loses somebody whom
+// the first lets in by a rule from now on. The list lost them before the rule was there, once.
+func TestLeaveList(t *testing.T) {
+	const (
+		before = `
+people:
+  alice: {fixed: [203.0.113.7], groups: [ops]}
+  bob: {fixed: [203.0.113.8], groups: [ops]}
+targets:
+  web: {aws: {region: eu-central-1, group: GROUP, via: prefix_list}, allow: [ops]}
+`
+		after = `
+people:
+  alice: {fixed: [203.0.113.7], groups: [ops]}
+  bob: {fixed: [203.0.113.8], groups: [dev]}
+targets:
+  web: {aws: {region: eu-central-1, group: GROUP, via: VIA}, allow: [ops, dev]}
+  db: {aws: {region: eu-central-1, group: OTHER, via: prefix_list}, allow: [ops]}
+`
+	)
+	for _, tt := range []struct{ name, via string }{{"for rules", "rules"}, {"for another list, whose id the next round knows", "prefix_list"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, before)
+			other := w.server.AddGroup(w.here, ec2test.Group{Name: "db"})
+			if err := w.apply(t, w.Access).Err(); err != nil {
+				t.Fatal(err)
+			}
+			a := w.configured(t, strings.NewReplacer("OTHER", other, "VIA", tt.via).Replace(after))
+			sc := &scene{Access: a, server: w.server}
+			stop := sc.watch()
+			if err := w.apply(t, a).Err(); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range stop() {
+				t.Error(s)
+			}
+			for _, d := range a.Doors() {
+				if got, want := sc.lets(d, netip.MustParsePrefix("203.0.113.8/32")), d.Name == "web"; got != want {
+					t.Errorf("%s lets bob in: %v", d.Name, got)
+				}
+			}
+		})
 	}
 }

@@ -213,11 +213,25 @@ func (a *Access) wantedLists(door Door, people map[netip.Prefix][]string, ids ma
 	return wanted
 }
 
-// carryOutList brings one list into its planned state, but for a deletion.
-func (a *Access) carryOutList(ctx context.Context, l ListPlan) error {
+// parts are what has to be done first, and what last: what a list loses, so that nobody is
+// shut out whom a group lets in otherwise in a moment. Where there is no room for both, all
+// is first.
+func (l ListPlan) parts() (first, last ListPlan) {
+	if l.List.ID == "" || len(l.List.Entries)+len(l.Add) > max(l.Max, l.List.Max) {
+		return l, ListPlan{}
+	}
+	first, last = l, l
+	first.Remove, last.Add = nil, nil
+	last.List.Max = max(l.Max, l.List.Max)
+	return first, last
+}
+
+// carryOutList brings one list into its planned state, but for a deletion, and returns its
+// version then.
+func (a *Access) carryOutList(ctx context.Context, l ListPlan) (version int64, _ error) {
 	switch {
 	case l.Delete || l.Empty():
-		return nil
+		return l.List.Version, nil
 	case l.List.ID == "":
 		tags := securitygroup.ManagedTags()
 		tags[securitygroup.TagList] = l.key.tag()
@@ -228,19 +242,18 @@ func (a *Access) carryOutList(ctx context.Context, l ListPlan) error {
 		made, err := a.Cloud.CreateList(ctx, l.Place, want, hex.EncodeToString(token[:]))
 		if err != nil && made.ID != "" && ctx.Err() == nil {
 			if there, lost := a.Cloud.Lists(ctx, l.Place, securitygroup.ListQuery{IDs: []string{made.ID}}, false); lost == nil && len(there) == 0 {
-				return nil // others made one, too, and took ours away: the next plan knows theirs
+				return 0, nil // others made one, too, and took ours away: the next plan knows theirs
 			}
 		}
-		return err
+		return 0, err
 	}
 	if l.Max > l.List.Max {
 		if err := a.Cloud.ResizeList(ctx, l.Place, l.List.ID, l.Max); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if len(l.Add)+len(l.Remove) == 0 {
-		return nil
+		return l.List.Version, nil
 	}
-	_, err := a.Cloud.ModifyList(ctx, l.Place, l.List.ID, l.List.Version, l.Add, l.Remove)
-	return err
+	return a.Cloud.ModifyList(ctx, l.Place, l.List.ID, l.List.Version, l.Add, l.Remove)
 }
