@@ -174,4 +174,6 @@ type Options struct {
 	KeyFiles []string
 	// StrictModes: false leaves the permissions out.
 	StrictModes bool
+
+	keyTime time.Duration // of tests; 0: keyTime
 }

@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func readKeys(ctx context.Context, tree *tree, o Options, groups groups, all []A
 					defer release()
 					done <- keysOf(tree, copied, gids, patterns, o.StrictModes)
 				}()
-				timer := time.NewTimer(keyTime)
+				timer := time.NewTimer(cmp.Or(o.keyTime, keyTime))
 				select {
 				case f := <-done:
 					a.Keys, a.Problems = f.keys, append(a.Problems, f.problems...)
