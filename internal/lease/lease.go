@@ -20,7 +20,7 @@ const (
 type Lease struct {
 	Prefix   netip.Prefix // masked, never v4-mapped
 	Verdict  Verdict
-	Cause    string // machine word: "attempts", "escalation", "distributed", "manual"
+	Cause    string // machine word: "attempts", "escalation", "distributed", "manual", "gate/" with a grant's id
 	Reason   string // for people, one line; never holds unescaped log text
 	Holder   string // who made it: "guard", or the operator's account
 	From     time.Time

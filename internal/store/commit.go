@@ -15,7 +15,8 @@ const (
 	maxText = 512     // bytes of a reason
 	maxName = 255     // bytes of a holder, a user who logged in, an operator
 	maxUser = 64      // bytes of a user in the counts; a longer one is no account's name
-	maxWord = 32      // bytes of a cause, a kind, a country
+	maxWord = 32      // bytes of a kind, a country
+	maxRoot = 80      // bytes of a cause, which may have the id of what caused it
 	maxAdd  = 1 << 40 // what a count may grow by at once, so that no sum overflows
 )
 

@@ -15,6 +15,7 @@ import (
 
 	"sekisho/internal/lease"
 	"sekisho/internal/sshlog"
+	"sekisho/internal/statefile"
 )
 
 // memDir is a directory where a fsync costs nothing, if there is one.
@@ -163,7 +164,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		b := append([]byte{}, sound...)
 		b[i] ^= 1 << rand.N(8)
-		for _, tail := range tails {
+		for _, tail := range statefile.Tails {
 			os.Remove(path + tail)
 		}
 		if err := os.WriteFile(path, b, 0o600); err != nil {

@@ -5,6 +5,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"sekisho/internal/statefile"
 )
 
 // What callers tell apart. Every error of a method on an open store is one of
@@ -19,11 +21,11 @@ var (
 	// ErrNewer: a newer program wrote the file. It is left alone.
 	ErrNewer = errors.New("the state file was written by a newer sekisho: upgrade this one, or move the file away")
 	// ErrInsecure: others could replace the file under us.
-	ErrInsecure = errors.New("the state directory is not safe")
+	ErrInsecure = statefile.ErrInsecure
 )
 
 // errDamaged is found while opening or reading: the file is to be set aside.
-var errDamaged = errors.New("damaged")
+var errDamaged = statefile.ErrDamaged
 
 // fault is what an error of the driver says of the file.
 type fault uint8

@@ -61,7 +61,7 @@ type leaseRow struct {
 func leaseRowOf(l lease.Lease) leaseRow {
 	return leaseRow{
 		prefix: encodePrefix(l.Prefix), begun: encodeTime(l.From), ends: encodeTime(l.Until),
-		cause: clip(l.Cause, maxWord), reason: clip(l.Reason, maxText), holder: clip(l.Holder, maxName),
+		cause: clip(l.Cause, maxRoot), reason: clip(l.Reason, maxText), holder: clip(l.Holder, maxName),
 		attempts: int64(l.Attempts), count: int64(l.Count),
 	}
 }

@@ -56,6 +56,12 @@ func (s *Store) LiveGrants(ctx context.Context, now time.Time, yield func(lease.
 	return s.live(ctx, grants, now, yield)
 }
 
+// EachLiveGrant yields the grants in force at now, several of a prefix where there are, by
+// prefix and beginning.
+func (s *Store) EachLiveGrant(ctx context.Context, now time.Time, yield func(lease.Lease) error) error {
+	return pages(ctx, s, "read the live grants", grants.pageLive, beforeAll(), []any{encodeTime(now), encodeTime(now)}, grants.scanLease, leaseKey, yield)
+}
+
 // History yields, once per prefix that had a ban begun since then, how often it
 // was banned and when last.
 func (s *Store) History(ctx context.Context, since time.Time, yield func(lease.History) error) error {

@@ -11,12 +11,11 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
 
-	"sekisho/internal/durable"
+	"sekisho/internal/statefile"
 )
 
 // applicationID stands in the file's header: "SEKI".
@@ -107,7 +106,7 @@ func (s *Store) reopen(ctx context.Context, report *Report) error {
 		return err
 	}
 	s.path = path
-	if err := prepareDir(filepath.Dir(path)); err != nil {
+	if err := statefile.PrepareDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	err = s.condemned
@@ -132,7 +131,7 @@ func (s *Store) reopen(ctx context.Context, report *Report) error {
 
 // openFound opens what is at the path, and creates it where there is nothing.
 func (s *Store) openFound(ctx context.Context, report *Report) error {
-	found, err := inspect(s.path)
+	found, err := statefile.Inspect(s.path)
 	if err != nil {
 		return err
 	}
@@ -152,35 +151,19 @@ func (s *Store) openFound(ctx context.Context, report *Report) error {
 	return err
 }
 
-// create makes the file whole under another name first: no crash leaves a half
-// made one.
+// create makes the file.
 func (s *Store) create(ctx context.Context) error {
-	fresh := s.path + ".new"
-	for _, tail := range tails {
-		if err := os.RemoveAll(fresh + tail); err != nil {
+	return statefile.Create(s.path, func(path string) error {
+		db, err := openDB(path, false)
+		if err != nil {
 			return err
 		}
-	}
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	f.Close()
-	db, err := openDB(fresh, false)
-	if err != nil {
-		return err
-	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA journal_mode=WAL; PRAGMA application_id=%d", applicationID))
-	if err == nil {
-		err = migrate(ctx, db, s.now())
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, s.path); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(s.path))
+		_, err = db.ExecContext(ctx, fmt.Sprintf("PRAGMA journal_mode=WAL; PRAGMA application_id=%d", applicationID))
+		if err == nil {
+			err = migrate(ctx, db, s.now())
+		}
+		return errors.Join(err, db.Close())
+	})
 }
 
 func (s *Store) connect(ctx context.Context, report *Report) (err error) {

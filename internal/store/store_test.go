@@ -19,6 +19,7 @@ import (
 
 	"sekisho/internal/lease"
 	"sekisho/internal/sshlog"
+	"sekisho/internal/statefile"
 )
 
 var (
@@ -661,7 +662,7 @@ func TestSetAsideIsBounded(t *testing.T) {
 
 func TestRemovedInUse(t *testing.T) {
 	s := fresh(t)
-	for _, tail := range tails {
+	for _, tail := range statefile.Tails {
 		os.Remove(s.path + tail)
 	}
 	if err := s.Commit(t.Context(), Effects{}); !errors.Is(err, ErrDegraded) || !s.broken() {
@@ -672,4 +673,30 @@ func TestRemovedInUse(t *testing.T) {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	commit(t, s, Effects{Bans: []lease.Lease{ban("192.0.2.1/32", t0, 0)}})
+}
+
+// TestEachLiveGrant: all that are in force of a prefix, also where LiveGrants gives the
+// longest; one is ended by its row alone, and the cause keeps an id.
+func TestEachLiveGrant(t *testing.T) {
+	s := fresh(t)
+	p := netip.MustParsePrefix("192.0.2.1/32")
+	id := "gate/" + strings.Repeat("A", 64)
+	row := func(cause string, from, until time.Duration) lease.Lease {
+		return lease.Lease{Prefix: p, Verdict: lease.Allow, Cause: cause, From: t0.Add(from), Until: t0.Add(until)}
+	}
+	for _, rows := range [][]lease.Lease{
+		{row("manual", 0, time.Hour), row(id, 1, 2*time.Hour), row("gate/B", 2, 3*time.Hour), row("over", -time.Hour, -1)},
+		{row("gate/B", 2, 0)},
+	} {
+		commit(t, s, Effects{Grants: rows})
+	}
+	var got []string
+	for _, l := range all(t, func(yield func(lease.Lease) error) error {
+		return s.EachLiveGrant(t.Context(), t0.Add(time.Minute), yield)
+	}) {
+		got = append(got, l.Cause)
+	}
+	if want := []string{"manual", id}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
