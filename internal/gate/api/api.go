@@ -96,8 +96,8 @@ type Reason struct {
 // State is how far a grant has come.
 type State string
 
-// The states. A grant never goes back to an earlier one, but for open and asked: one that
-// is made longer is asked for again.
+// The states. A grant never goes back to an earlier one, but for two: one that is made
+// longer is asked for again, and so is one that a host was to end, and has not yet.
 const (
 	Waiting State = "waiting" // for somebody's approval
 	Asked   State = "asked"   // written down; being put in force
@@ -167,7 +167,7 @@ type Person struct {
 	Disabled bool      `json:"disabled"`
 	Since    time.Time `json:"disabled_since,omitzero"`
 	By       string    `json:"disabled_by,omitempty"`
-	Seen     time.Time `json:"seen,omitzero"` // when they last did something
+	Seen     time.Time `json:"seen,omitzero"` // when they last did something; in a list, as far as their passkeys tell
 }
 
 // Key is an SSH key.
@@ -175,6 +175,7 @@ type Key struct {
 	Fingerprint string `json:"fingerprint"`
 	Type        string `json:"type"`
 	Declared    bool   `json:"declared"`
+	Line        string `json:"line,omitempty"` // as in authorized_keys, without options: what an edit writes
 }
 
 // Passkey is a browser's or an authenticator's.
@@ -241,7 +242,7 @@ type Entry struct {
 	Who    string     `json:"who"` // a person, "host NAME", "gate"
 	Via    Via        `json:"via,omitempty"`
 	From   netip.Addr `json:"from,omitzero"`
-	What   string     `json:"what"`             // "open", "close", "person.disable", ...: Actions
+	What   string     `json:"what"`             // "open", "close", "person.disable", ...: gate.Actions
 	Person string     `json:"person,omitempty"` // whom it is about
 	Target string     `json:"target,omitempty"`
 	Grant  string     `json:"grant,omitempty"`
