@@ -28,7 +28,7 @@ const (
 func EventKinds() []string {
 	return []string{
 		"ban", "repeat", "unban", "attack_began", "attack_ended", "login", "login_doubt", "trial", "drift", "conntrack", "country",
-		"lease_stuck", "group_finding", "degraded", "report",
+		"lease_stuck", "group_finding", "gate_approval", "gate_break_glass", "gate_disabled", "degraded", "report",
 	}
 }
 

@@ -252,7 +252,7 @@ func TestMistakesOfNotify(t *testing.T) {
 		{"events", "notify: {mail: {to: a@b.c, events: [logins, ban, ban, wurst, all, [x]]}}", []string{
 			`2:37 notify.mail.events: "logins" is no event | did you mean login?`,
 			`2:50 notify.mail.events: "ban" is there twice | keep one; the first is on line 2`,
-			`2:55 notify.mail.events: "wurst" is no event | the events are ban, repeat, unban, attack_began, attack_ended, login, login_doubt, trial, drift, conntrack, country, lease_stuck, group_finding, degraded, report; all is all of them`,
+			`2:55 notify.mail.events: "wurst" is no event | the events are ban, repeat, unban, attack_began, attack_ended, login, login_doubt, trial, drift, conntrack, country, lease_stuck, group_finding, gate_approval, gate_break_glass, gate_disabled, degraded, report; all is all of them`,
 			`2:62 notify.mail.events: all holds the others already | write all alone, or leave it out`,
 			`2:67 notify.mail.events: a list where an event is wanted`}},
 		{"no events", "notify: {mail: {to: a@b.c, events: []}}", []string{`2:36 notify.mail.events: names nothing | leave the key out for the usual ones; to tell nobody this way, write no in place of the channel's keys`}},

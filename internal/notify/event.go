@@ -18,27 +18,30 @@ type Kind string
 
 // The kinds. Their words are an interface: the configuration and webhooks have them.
 const (
-	Ban          Kind = "ban"           // a source was banned
-	Repeat       Kind = "repeat"        // a source was banned that had been before
-	Unban        Kind = "unban"         // a ban was lifted by hand
-	AttackBegan  Kind = "attack_began"  // many sources are being banned: they are told of together
-	AttackEnded  Kind = "attack_ended"  // with what it came to
-	Login        Kind = "login"         // somebody logged in from a country or network where they were never seen
-	LoginDoubt   Kind = "login_doubt"   // a login after many failures, or as a user who is under attack
-	Trial        Kind = "trial"         // a trial of rules or of sshd began, was confirmed, or was reverted
-	Drift        Kind = "drift"         // somebody changed our rules, and they were put back
-	Conntrack    Kind = "conntrack"     // the connection tracking table is nearly full, or drops
-	Country      Kind = "country"       // country data was refused
-	LeaseStuck   Kind = "lease_stuck"   // a rule in a security group outlives its lease
-	GroupFinding Kind = "group_finding" // something is wrong in a security group
-	Degraded     Kind = "degraded"      // the daemon itself cannot do all that it should, or can again
-	Report       Kind = "report"        // the weekly report
-	Test         Kind = "test"          // `sekisho notify test`
+	Ban            Kind = "ban"              // a source was banned
+	Repeat         Kind = "repeat"           // a source was banned that had been before
+	Unban          Kind = "unban"            // a ban was lifted by hand
+	AttackBegan    Kind = "attack_began"     // many sources are being banned: they are told of together
+	AttackEnded    Kind = "attack_ended"     // with what it came to
+	Login          Kind = "login"            // somebody logged in from a country or network where they were never seen
+	LoginDoubt     Kind = "login_doubt"      // a login after many failures, or as a user who is under attack
+	Trial          Kind = "trial"            // a trial of rules or of sshd began, was confirmed, or was reverted
+	Drift          Kind = "drift"            // somebody changed our rules, and they were put back
+	Conntrack      Kind = "conntrack"        // the connection tracking table is nearly full, or drops
+	Country        Kind = "country"          // country data was refused
+	LeaseStuck     Kind = "lease_stuck"      // a rule in a security group outlives its lease
+	GroupFinding   Kind = "group_finding"    // something is wrong in a security group
+	GateApproval   Kind = "gate_approval"    // somebody asks for a door at the gate that needs another's yes
+	GateBreakGlass Kind = "gate_break_glass" // somebody opened one at once, in an emergency
+	GateDisabled   Kind = "gate_disabled"    // somebody was disabled at the gate
+	Degraded       Kind = "degraded"         // the daemon itself cannot do all that it should, or can again
+	Report         Kind = "report"           // the weekly report
+	Test           Kind = "test"             // `sekisho notify test`
 )
 
 // Kinds are all that a channel can be told of, in the order of documents.
 func Kinds() []Kind {
-	return []Kind{Ban, Repeat, Unban, AttackBegan, AttackEnded, Login, LoginDoubt, Trial, Drift, Conntrack, Country, LeaseStuck, GroupFinding, Degraded, Report}
+	return []Kind{Ban, Repeat, Unban, AttackBegan, AttackEnded, Login, LoginDoubt, Trial, Drift, Conntrack, Country, LeaseStuck, GroupFinding, GateApproval, GateBreakGlass, GateDisabled, Degraded, Report}
 }
 
 // Level is how much it matters.

@@ -278,6 +278,12 @@ func (english) Headline(k notify.Kind, state notify.State, raw string) string {
 		}
 	case notify.GroupFinding:
 		s = "security group"
+	case notify.GateApproval:
+		s = "approval wanted"
+	case notify.GateBreakGlass:
+		s = "the glass was broken"
+	case notify.GateDisabled:
+		s = "person disabled"
 	case notify.Degraded:
 		switch state {
 		case notify.Began:
@@ -353,6 +359,12 @@ func (english) Lead(k notify.Kind) string {
 		return "Somebody's time is over, and the rule that lets them in is still there."
 	case notify.GroupFinding:
 		return "Something in a security group is not as it should be."
+	case notify.GateApproval:
+		return "Somebody asks for a door that opens only when another says yes. Nothing is open yet."
+	case notify.GateBreakGlass:
+		return "Somebody opened a door at once, in an emergency, without the approval that it needs otherwise."
+	case notify.GateDisabled:
+		return "What they had open ends now, and they can open nothing."
 	case notify.Test:
 		return "Messages get here. Nothing happened, and nothing needs to be done."
 	}
@@ -407,6 +419,12 @@ func (english) FigureOf(k notify.Kind, n int) string {
 		return plural(n, "stuck rule", "stuck rules")
 	case notify.GroupFinding:
 		return plural(n, "security group finding", "security group findings")
+	case notify.GateApproval:
+		return plural(n, "approval wanted", "approvals wanted")
+	case notify.GateBreakGlass:
+		return plural(n, "broken glass", "broken glasses")
+	case notify.GateDisabled:
+		return plural(n, "person disabled", "people disabled")
 	case notify.Degraded:
 		return plural(n, "word on sekisho's health", "words on sekisho's health")
 	case notify.Report:

@@ -270,6 +270,12 @@ func (japanese) Headline(k notify.Kind, state notify.State, raw string) string {
 		}
 	case notify.GroupFinding:
 		s = "セキュリティグループの指摘"
+	case notify.GateApproval:
+		s = "承認の依頼"
+	case notify.GateBreakGlass:
+		s = "緊急の開放"
+	case notify.GateDisabled:
+		s = "利用者の停止"
 	case notify.Degraded:
 		switch state {
 		case notify.Began:
@@ -345,6 +351,12 @@ func (japanese) Lead(k notify.Kind) string {
 		return "許可の期限が過ぎましたが、通すための規則がまだ残っています。"
 	case notify.GroupFinding:
 		return "セキュリティグループに、あるべき状態と異なる点があります。"
+	case notify.GateApproval:
+		return "ほかの人の承認が必要な接続先を、開けてほしいという依頼です。まだ何も開いていません。"
+	case notify.GateBreakGlass:
+		return "本来は承認が必要な接続先を、緊急のため承認なしで開けた人がいます。"
+	case notify.GateDisabled:
+		return "開けていたものはすべて閉じられ、この人はもう何も開けられません。"
 	case notify.Test:
 		return "通知は届いています。何も起きておらず、対処は不要です。"
 	}
@@ -402,6 +414,12 @@ func (japanese) FigureOf(k notify.Kind, n int) string {
 		return "期限切れの規則"
 	case notify.GroupFinding:
 		return "セキュリティグループの指摘"
+	case notify.GateApproval:
+		return "承認の依頼"
+	case notify.GateBreakGlass:
+		return "緊急の開放"
+	case notify.GateDisabled:
+		return "利用者の停止"
 	case notify.Degraded:
 		return "関所の動作状況"
 	case notify.Report:
