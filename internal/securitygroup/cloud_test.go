@@ -249,7 +249,7 @@ func TestAnswerLost(t *testing.T) {
 		t.Fatalf("rules %+v", rules)
 	}
 	s.Inject(ec2test.Lost("RevokeSecurityGroupIngress"))
-	if err := c.Revoke(t.Context(), here, group, []string{rules[0].ID}); !IsNotFound(err) || isNoGroup(err) {
+	if err := c.Revoke(t.Context(), here, group, []string{rules[0].ID}); !IsNotFound(err) || IsNoGroup(err) {
 		t.Errorf("Revoke: %v, want not found", err)
 	}
 	if rules := read(t, c, here, Query{}); len(rules) > 0 {

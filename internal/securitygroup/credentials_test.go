@@ -78,20 +78,20 @@ func TestRole(t *testing.T) {
 	}
 
 	_, err = c.Groups(t.Context(), Place{Account: "another", Region: "ap-northeast-1"}, nil)
-	if want := "ap-northeast-1 (another): DescribeSecurityGroups: account another is 111122223333, but the credentials are for " + prod; !isWrongAccount(err) || err.Error() != want {
+	if want := "ap-northeast-1 (another): DescribeSecurityGroups: account another is 111122223333, but the credentials are for " + prod; !IsWrongAccount(err) || err.Error() != want {
 		t.Errorf("in another account: %v, want %s", err, want)
 	}
 	at.Account = "another"
-	if _, err := c.Identity(t.Context(), at); !isWrongAccount(err) {
+	if _, err := c.Identity(t.Context(), at); !IsWrongAccount(err) {
 		t.Errorf("identity in another account: %v", err)
 	}
-	if err := c.Rules(t.Context(), at, Query{}, func([]Rule) error { t.Error("rules of another account were handed over"); return nil }); !isWrongAccount(err) {
+	if err := c.Rules(t.Context(), at, Query{}, func([]Rule) error { t.Error("rules of another account were handed over"); return nil }); !IsWrongAccount(err) {
 		t.Errorf("rules in another account: %v", err)
 	}
-	if made, err := c.Authorize(t.Context(), at, group, []Permission{TCP(22, pfx("203.0.113.8/32"))}, "", nil); !isWrongAccount(err) || len(made) != 1 || Hint(err) == "" {
+	if made, err := c.Authorize(t.Context(), at, group, []Permission{TCP(22, pfx("203.0.113.8/32"))}, "", nil); !IsWrongAccount(err) || len(made) != 1 || Hint(err) == "" {
 		t.Errorf("a rule in another account: %v, %v", made, err)
 	}
-	if _, err := c.Groups(t.Context(), Place{Account: "nobody's", Region: "x"}, nil); !isNoCredentials(err) || Hint(err) == "" {
+	if _, err := c.Groups(t.Context(), Place{Account: "nobody's", Region: "x"}, nil); !IsNoCredentials(err) || Hint(err) == "" {
 		t.Errorf("an account that is not configured: %v", err)
 	}
 }
@@ -152,7 +152,7 @@ func TestRoleIsKept(t *testing.T) {
 
 func TestOwned(t *testing.T) {
 	_, c := begin(t, Options{Accounts: map[string]config.Account{"": {ID: ec2test.DefaultAccount}}})
-	if err := c.owned(here, "x", "", prod); !isWrongAccount(err) || !strings.Contains(err.Error(), "the environment's account is "+ec2test.DefaultAccount) {
+	if err := c.owned(here, "x", "", prod); !IsWrongAccount(err) || !strings.Contains(err.Error(), "the environment's account is "+ec2test.DefaultAccount) {
 		t.Errorf("before anything was seen: %v", err)
 	}
 	if _, err := c.Identity(t.Context(), here); err != nil {
@@ -209,7 +209,7 @@ role_arn = %s
 		}
 	}
 	_, err := c.Groups(t.Context(), Place{Account: "absent", Region: "eu-west-1"}, nil)
-	if want := `eu-west-1 (absent): DescribeSecurityGroups: ~/.aws/config has no profile "absent"`; !isNoCredentials(err) || err.Error() != want || !strings.Contains(Hint(err), "profile absent") {
+	if want := `eu-west-1 (absent): DescribeSecurityGroups: ~/.aws/config has no profile "absent"`; !IsNoCredentials(err) || err.Error() != want || !strings.Contains(Hint(err), "profile absent") {
 		t.Errorf("%v, want %s; hint %q", err, want, Hint(err))
 	}
 }
@@ -305,7 +305,7 @@ func TestNoCredentials(t *testing.T) {
 		began := time.Now()
 		_, err := c.Groups(t.Context(), here, nil)
 		took := time.Since(began)
-		if !isNoCredentials(err) || IsExpired(err) || took > time.Second+200*time.Millisecond {
+		if !IsNoCredentials(err) || IsExpired(err) || took > time.Second+200*time.Millisecond {
 			t.Errorf("%s: %v after %v", name, err, took)
 		}
 		if got := Hint(err); !strings.Contains(got, "aws sso login") {
@@ -314,7 +314,7 @@ func TestNoCredentials(t *testing.T) {
 		t.Logf("%s: after %v: %v", name, took, err)
 	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	if _, err := Open(Options{}).Groups(t.Context(), here, nil); !isNoCredentials(err) || strings.Contains(err.Error(), "IMDS") {
+	if _, err := Open(Options{}).Groups(t.Context(), here, nil); !IsNoCredentials(err) || strings.Contains(err.Error(), "IMDS") {
 		t.Errorf("without a metadata service: %v", err)
 	}
 }
@@ -355,7 +355,7 @@ func TestCanceledWhileCredentialsAreGot(t *testing.T) {
 	go func() { _, err := c.Groups(ctx, at, nil); done <- err }()
 	<-entered
 	cancel()
-	if err := <-done; err == nil || isNoCredentials(err) || IsExpired(err) || !strings.Contains(err.Error(), "canceled") {
+	if err := <-done; err == nil || IsNoCredentials(err) || IsExpired(err) || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("%v", err)
 	}
 	close(leave)

@@ -173,11 +173,11 @@ func is(err error, kinds ...kind) bool {
 // IsDuplicate reports that there is such a rule already, whoever's, or that a call named one twice.
 func IsDuplicate(err error) bool { return code(err) == "InvalidPermission.Duplicate" }
 
-// IsNotFound reports that the rule, the list or the group is not there. isNoGroup tells the last.
+// IsNotFound reports that the rule, the list or the group is not there. IsNoGroup tells the last.
 func IsNotFound(err error) bool { return strings.HasSuffix(code(err), ".NotFound") }
 
-// isNoGroup reports that there is no such group at this place: it may be at another one.
-func isNoGroup(err error) bool {
+// IsNoGroup reports that there is no such group at this place: it may be at another one.
+func IsNoGroup(err error) bool {
 	switch code(err) {
 	case "InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidSecurityGroupID.NotFound", "InvalidGroupId.Malformed", "InvalidGroupID.Malformed":
 		return true
@@ -211,8 +211,8 @@ func IsBusy(err error) bool {
 	return false
 }
 
-// isThrottled reports that there were too many calls, for as long as it was tried.
-func isThrottled(err error) bool {
+// IsThrottled reports that there were too many calls, for as long as it was tried.
+func IsThrottled(err error) bool {
 	_, ok := retry.DefaultThrottleErrorCodes[code(err)]
 	return ok
 }
@@ -226,9 +226,9 @@ func IsDenied(err error) bool {
 	return false
 }
 
-// isNoCredentials reports that no credentials were found, or that the account or its
+// IsNoCredentials reports that no credentials were found, or that the account or its
 // profile is not there.
-func isNoCredentials(err error) bool { return is(err, kindNoCredentials, kindNoAccount) }
+func IsNoCredentials(err error) bool { return is(err, kindNoCredentials, kindNoAccount) }
 
 // IsExpired reports credentials that AWS takes no more, or never took.
 func IsExpired(err error) bool {
@@ -245,9 +245,9 @@ func IsExpired(err error) bool {
 // IsUnreachable reports that AWS could not be reached, or did not answer.
 func IsUnreachable(err error) bool { return is(err, kindUnreachable) }
 
-// isWrongAccount reports that the credentials are for another account than the
+// IsWrongAccount reports that the credentials are for another account than the
 // configuration says.
-func isWrongAccount(err error) bool { return is(err, kindWrongAccount) }
+func IsWrongAccount(err error) bool { return is(err, kindWrongAccount) }
 
 // Hint is what to do now about an error, in one line; "" where there is nothing to say.
 func Hint(err error) string {
@@ -274,7 +274,7 @@ func Hint(err error) string {
 		return "let the policy of " + account + " allow ec2:" + e.Action + where
 	case IsExpired(err) && e.skew.Abs() > skewThreshold:
 		return fmt.Sprintf("set this machine's clock: it is %v off AWS's", e.skew.Abs().Round(time.Second))
-	case IsExpired(err), isNoCredentials(err):
+	case IsExpired(err), IsNoCredentials(err):
 		switch {
 		case e.login != "":
 			return "log in again: " + e.login
@@ -284,7 +284,7 @@ func Hint(err error) string {
 			return "log in again: the access key or the session in the environment is of no use any more"
 		}
 		return "log in (aws sso login), set AWS_PROFILE, or name a profile for " + account + " in aws.accounts"
-	case isNoGroup(err):
+	case IsNoGroup(err):
 		return "look for the group" + where + " in another region or account: a target names all three"
 	case IsQuota(err):
 		return "see `sekisho plan` for what takes the room" + where + ", or have AWS raise the quota"
@@ -292,7 +292,7 @@ func Hint(err error) string {
 		return fmt.Sprintf("close what is not needed%s: at most %d tags fit", where, MaxTags)
 	case IsVersionMismatch(err), IsBusy(err):
 		return "somebody else is at it" + where + ": do it again"
-	case isThrottled(err):
+	case IsThrottled(err):
 		return "wait a minute: others call EC2 in " + account + " too"
 	case IsDuplicate(err):
 		return "see `sekisho where` for the rule that is there already" + where

@@ -16,8 +16,8 @@ import (
 // there is something to do about it.
 func TestPredicates(t *testing.T) {
 	predicates := map[string]func(error) bool{
-		"duplicate": IsDuplicate, "not found": IsNotFound, "no group": isNoGroup, "quota": IsQuota, "tag limit": IsTagLimit, "version": IsVersionMismatch,
-		"busy": IsBusy, "throttled": isThrottled, "denied": IsDenied, "no credentials": isNoCredentials, "expired": IsExpired, "unreachable": IsUnreachable, "wrong account": isWrongAccount,
+		"duplicate": IsDuplicate, "not found": IsNotFound, "no group": IsNoGroup, "quota": IsQuota, "tag limit": IsTagLimit, "version": IsVersionMismatch,
+		"busy": IsBusy, "throttled": IsThrottled, "denied": IsDenied, "no credentials": IsNoCredentials, "expired": IsExpired, "unreachable": IsUnreachable, "wrong account": IsWrongAccount,
 	}
 	for _, tt := range []struct {
 		name string

@@ -119,7 +119,7 @@ func TestLists(t *testing.T) {
 	if err := c.DeleteList(ctx, here, made.ID); err != nil {
 		t.Error(err)
 	}
-	if err := c.DeleteList(ctx, here, "pl-0123456789abcdef0"); !IsNotFound(err) || isNoGroup(err) {
+	if err := c.DeleteList(ctx, here, "pl-0123456789abcdef0"); !IsNotFound(err) || IsNoGroup(err) {
 		t.Errorf("a list that is not there: %v", err)
 	}
 }

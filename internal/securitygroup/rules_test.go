@@ -152,7 +152,7 @@ func TestChangeRules(t *testing.T) {
 			}
 			want = nil
 			check("Revoke")
-			if err := c.Revoke(ctx, here, group, []string{made[0].ID}); !IsNotFound(err) || isNoGroup(err) {
+			if err := c.Revoke(ctx, here, group, []string{made[0].ID}); !IsNotFound(err) || IsNoGroup(err) {
 				t.Errorf("Revoke again: %v", err)
 			}
 		})
@@ -171,10 +171,10 @@ func TestRefused(t *testing.T) {
 	if _, err := c.Authorize(ctx, here, group, p, "", nil); !IsQuota(err) || Hint(err) == "" {
 		t.Errorf("into a full group: %v", err)
 	}
-	if _, err := c.Authorize(ctx, here, absent, p, "", nil); !isNoGroup(err) || !IsNotFound(err) {
+	if _, err := c.Authorize(ctx, here, absent, p, "", nil); !IsNoGroup(err) || !IsNotFound(err) {
 		t.Errorf("into no group: %v", err)
 	}
-	if _, err := c.Authorize(ctx, here, "sg-x", p, "", nil); !isNoGroup(err) || IsNotFound(err) {
+	if _, err := c.Authorize(ctx, here, "sg-x", p, "", nil); !IsNoGroup(err) || IsNotFound(err) {
 		t.Errorf("into what cannot be a group: %v", err)
 	}
 	s.ForgetCalls()
