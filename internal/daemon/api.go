@@ -97,6 +97,7 @@ type Status struct {
 
 	Conntrack *ConntrackStatus `json:"conntrack"` // null: not looked at yet
 	Channels  []ChannelStatus  `json:"channels"`  // by which people are told; none: nobody is
+	Gate      *GateStatus      `json:"gate,omitempty"`
 }
 
 // ConntrackStatus is how the kernel's connection tracking table does. The counts of
@@ -300,6 +301,8 @@ type RevokeReply struct {
 type CountryReply struct {
 	Keep []netip.Addr `json:"keep"` // whom new country data must keep in: who logged in lately, who is logged in
 }
+
+// POST /v1/gate with {} has the daemon look where this host is enrolled, a Reply.
 
 // POST /v1/off with {} takes our table and the confirmed rule set away until the next
 // `apply`; POST /v1/country with {} has the country data read anew from its cache.

@@ -376,6 +376,7 @@ func (d *Daemon) control() http.Handler {
 		}
 		return Reply{OK: true, Text: "the country data is read anew"}, nil
 	})
+	handle("POST /v1/gate", d.gateLook)
 	handle("GET /v1/grants", func(*http.Request, peer) (any, error) { return d.Grants(), nil })
 	handle("POST /v1/grants", func(r *http.Request, who peer) (any, error) {
 		var q GrantRequest
@@ -534,13 +535,14 @@ func (d *Daemon) Status(ctx context.Context) Status {
 	d.mu.Unlock()
 	slices.SortFunc(s.Sources, func(a, b SourceStatus) int { return strings.Compare(a.Name, b.Name) })
 	d.firewallStatus(ctx, fw, &s)
+	s.Gate, _ = d.gateStatus()
 	worstFirst(s.Problems)
 	return s
 }
 
 // byGravity orders problems by their keys, gravest first.
 func byGravity(a, b string) int {
-	order := []string{"firewall", "snapshot", "stuck", "unseen", "others", "sources", "source", "drift", "unsaved", "state", "reload", "fill", "country", "forgeable", "notify", "metrics", "cut"}
+	order := []string{"firewall", "snapshot", "stuck", "unseen", "house", "others", "sources", "source", "drift", "unsaved", "state", "reload", "fill", "country", "forgeable", "notify", "gate", "metrics", "cut"}
 	rank := func(key string) int {
 		word, _, _ := strings.Cut(key, " ")
 		return slices.Index(order, word)

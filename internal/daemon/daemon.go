@@ -21,6 +21,7 @@ import (
 	"sekisho/internal/conntrack"
 	"sekisho/internal/country"
 	"sekisho/internal/firewall"
+	"sekisho/internal/garbage"
 	"sekisho/internal/guard"
 	"sekisho/internal/lease"
 	"sekisho/internal/logsource"
@@ -48,6 +49,8 @@ type Options struct {
 	Stdin      io.Reader
 	Logger     *slog.Logger
 
+	WithoutGate bool // the gate that the configuration may ask for runs by itself
+
 	reap reapTimes
 }
 
@@ -70,7 +73,7 @@ type Daemon struct {
 	want      firewall.State    // what the kernel is held to
 	snapshot  trial.Snapshot    // what was confirmed last
 	trying    *trying           // the trial under way
-	grants    map[netip.Prefix]lease.Lease
+	grants    holdings
 	countries *country.Data
 	enforcing bool // bans go into the kernel
 	cfg       *config.Config
@@ -117,6 +120,11 @@ type Daemon struct {
 
 	teller teller
 
+	houseKick chan struct{} // another gate may be asked for, to be
+
+	gate     gated         // guarded by mu
+	gateKick chan struct{} // another gate may be asked for, to follow
+
 	reapKick chan struct{}                  // other security groups may be asked for
 	reaped   map[securitygroup.Place]reaped // what is looked at, as it is; guarded by mu
 }
@@ -131,8 +139,10 @@ func New(opts Options) *Daemon {
 		opts: opts, log: log, start: time.Now(), ready: make(chan struct{}),
 		sources: map[string]*follower{}, places: map[string]logsource.Position{}, trouble: map[string]Problem{}, mendedAt: map[string]time.Time{},
 		armed: make(chan struct{}), ended: make(chan struct{}), kick: make(chan string, 1), cuts: make(chan netip.Prefix, cutQueue), metrics: newMeters(),
-		grants: map[netip.Prefix]lease.Lease{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
-		reapKick: make(chan struct{}, 1), reporting: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{}, teller: newTeller(),
+		grants: holdings{}, countryKick: make(chan struct{}, 1), alive: conntrack.Alive,
+		houseKick: make(chan struct{}, 1), reapKick: make(chan struct{}, 1), gateKick: make(chan struct{}, 1),
+		gate:      gated{taken: map[string]netip.Prefix{}, unput: map[netip.Prefix]bool{}},
+		reporting: make(chan struct{}, 1), reaped: map[securitygroup.Place]reaped{}, teller: newTeller(),
 	}
 }
 
@@ -215,6 +225,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	tasks.Go(func() error { return d.watchOthers(ctx) })
 	tasks.Go(func() error { return d.followCountries(ctx) })
 	tasks.Go(func() error { return d.reap(ctx) })
+	tasks.Go(func() error { return d.keepGate(ctx) })
+	tasks.Go(func() error { return d.followGate(ctx) })
 	tasks.Go(func() error { return d.heartbeat(ctx) })
 	tasks.Go(func() error {
 		select { // else nobody would be told of the first bans
@@ -447,6 +459,8 @@ func (d *Daemon) reload(ctx context.Context, load func() (*config.Config, error)
 	}
 	d.countriesMayDiffer()
 	d.reapMayDiffer()
+	d.houseMayDiffer()
+	d.gateMayDiffer()
 	d.tellingMayDiffer()
 	return nil
 }
@@ -481,14 +495,14 @@ func (d *Daemon) tick(ctx context.Context) error {
 	defer own.Stop()
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
-	var garbage collector
+	var collector garbage.Collector
 	d.countRules(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-ticks.C:
-			garbage.tune()
+			collector.Tune()
 			d.mu.Lock()
 			if now.Sub(d.backlog) >= backlogRest { // else the log's time has not come to ours yet
 				d.engine.Advance(now, &d.out)

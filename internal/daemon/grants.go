@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,20 +26,7 @@ func NewGrant(l lease.Lease) Grant {
 }
 
 // liveGrants are the grants in force, those that ended forgotten. Called with d.mu held.
-func (d *Daemon) liveGrants(now time.Time) []lease.Lease {
-	grants := make([]lease.Lease, 0, len(d.grants))
-	for p, l := range d.grants {
-		if !l.Live(now) {
-			delete(d.grants, p)
-			continue
-		}
-		grants = append(grants, l)
-	}
-	slices.SortFunc(grants, func(a, b lease.Lease) int {
-		return cmp.Or(a.Until.Compare(b.Until), a.Prefix.Compare(b.Prefix))
-	})
-	return grants
-}
+func (d *Daemon) liveGrants(now time.Time) []lease.Lease { return d.grants.live(now) }
 
 // liveLeases are all bans and grants in force, copied before the first is given.
 func (d *Daemon) liveLeases(yield func(lease.Lease) bool) {
@@ -73,7 +59,7 @@ func (d *Daemon) granted(a netip.Addr, now time.Time) (lease.Lease, bool) {
 		bits = append(bits, 64)
 	}
 	for _, n := range bits {
-		if l, ok := d.grants[netip.PrefixFrom(a, n).Masked()]; ok && l.Live(now) {
+		if l, ok := d.grants.longest(netip.PrefixFrom(a, n).Masked(), now); ok {
 			return l, true
 		}
 	}
@@ -94,22 +80,10 @@ func (d *Daemon) Grant(ctx context.Context, q GrantRequest, who string) (Grant, 
 	now := time.Now()
 	l := lease.Lease{Prefix: p, Verdict: lease.Allow, Cause: "manual", Reason: printable.Text(q.Reason), Holder: who, From: now, Until: now.Add(q.For)}
 	d.mu.Lock()
-	var banned netip.Prefix
-	d.engine.Bans(now, func(b lease.Lease) bool {
-		if b.Prefix.Overlaps(p) {
-			banned = b.Prefix
-		}
-		return !banned.IsValid()
-	})
-	longer, renewed := d.grants[p]
-	exposure := d.want.Ruleset.Rules.Exposure
-	var err error
-	switch {
-	case banned.IsValid():
-		err = refuse(http.StatusConflict, "lift the ban first: sekisho unban "+banned.String(), "%s is banned, which a grant does not change", banned)
-	case exposure == firewall.ExposureFixed:
-		err = refuse(http.StatusConflict, "set exposure: on_request, then `sekisho apply`", "with exposure: fixed nobody is let in by a grant")
-	case !renewed && len(d.liveGrants(now)) >= maxGrants:
+	longer, renewed := d.grants.get(p, "")
+	renewed = renewed && longer.Live(now)
+	err := d.grantable(p, now)
+	if err == nil && !renewed && len(d.liveGrants(now)) >= maxGrants {
 		err = refuse(http.StatusConflict, "revoke what is not needed: sekisho grants", "%d grants are in force, which is the most there can be", maxGrants)
 	}
 	if err != nil {
@@ -120,10 +94,9 @@ func (d *Daemon) Grant(ctx context.Context, q GrantRequest, who string) (Grant, 
 		d.mu.Unlock()
 		return NewGrant(longer), nil
 	}
-	d.grants[p] = l
-	if d.kept != keepNothing {
-		err = d.fw.Grant(ctx, kernelGrants([]lease.Lease{l}, now))
-	}
+	l.From = d.grants.begins(p, now)
+	d.grants.put(l)
+	err = d.holdGrants(ctx, []netip.Prefix{p}, now)
 	d.rec.Add(store.Effects{Grants: []lease.Lease{l}})
 	d.mu.Unlock()
 	d.log.Info("grant", "prefix", p, "until", until(l), "by", who, "reason", l.Reason)
@@ -132,6 +105,74 @@ func (d *Daemon) Grant(ctx context.Context, q GrantRequest, who string) (Grant, 
 		return Grant{}, fmt.Errorf("%s is noted but not in the kernel yet: %w", p, err)
 	}
 	return NewGrant(l), d.flush(ctx)
+}
+
+// grantable says why a grant would not let p in. Called with d.mu held.
+func (d *Daemon) grantable(p netip.Prefix, now time.Time) error {
+	return d.whyNot(p, d.bansOver([]netip.Prefix{p}, now))
+}
+
+// whyNot is grantable, for who has asked for the bans already.
+func (d *Daemon) whyNot(p netip.Prefix, bans map[netip.Prefix]netip.Prefix) error {
+	if banned, ok := bans[p]; ok {
+		return refuse(http.StatusConflict, "lift the ban first: sekisho unban "+banned.String(), "%s is banned, which a grant does not change", banned)
+	}
+	if d.want.Ruleset.Rules.Exposure == firewall.ExposureFixed {
+		return refuse(http.StatusConflict, "set exposure: on_request, then `sekisho apply`", "with exposure: fixed nobody is let in by a grant")
+	}
+	return nil
+}
+
+// bansOver are those of prefixes that a ban touches, and a ban of each: one look at the bans
+// for all of them. prefixes are as grants have them. Called with d.mu held.
+func (d *Daemon) bansOver(prefixes []netip.Prefix, now time.Time) map[netip.Prefix]netip.Prefix {
+	block := func(p netip.Prefix) netip.Prefix { // that a grant lies in
+		return netip.PrefixFrom(p.Addr(), min(p.Bits(), 64)).Masked()
+	}
+	in := make(map[netip.Prefix][]netip.Prefix, len(prefixes))
+	for _, p := range prefixes {
+		in[block(p)] = append(in[block(p)], p)
+	}
+	found := map[netip.Prefix]netip.Prefix{}
+	d.engine.Bans(now, func(b lease.Lease) bool {
+		near := prefixes
+		if b.Prefix.IsSingleIP() || b.Prefix.Bits() >= 64 {
+			near = in[block(b.Prefix)]
+		}
+		for _, p := range near {
+			if b.Prefix.Overlaps(p) {
+				found[p] = b.Prefix
+			}
+		}
+		return len(prefixes) > 0
+	})
+	return found
+}
+
+// holdGrants has the kernel hold what is to be held of prefixes: of each the grant that ends
+// last, or none. Called with d.mu held.
+func (d *Daemon) holdGrants(ctx context.Context, prefixes []netip.Prefix, now time.Time) error {
+	if d.kept == keepNothing {
+		return nil
+	}
+	var in []lease.Lease
+	var out []netip.Prefix
+	for _, p := range prefixes {
+		if l, ok := d.grants.longest(p, now); ok {
+			in = append(in, l)
+		} else {
+			out = append(out, p)
+		}
+	}
+	if len(out) > 0 {
+		if err := d.fw.Ungrant(ctx, out); err != nil && !errors.Is(err, firewall.ErrAbsent) {
+			return err
+		}
+	}
+	if len(in) > 0 {
+		return d.fw.Grant(ctx, kernelGrants(in, now))
+	}
+	return nil
 }
 
 // Revoke ends the grants that touch a prefix, or all.
@@ -143,24 +184,26 @@ func (d *Daemon) Revoke(ctx context.Context, q RevokeRequest, who string) (Revok
 	now := time.Now()
 	reply := RevokeReply{Revoked: []Grant{}}
 	var prefixes []netip.Prefix
-	var revokes []store.Revoke
+	var effects store.Effects
 	d.mu.Lock()
 	for _, l := range d.liveGrants(now) {
 		if q.All || l.Prefix.Overlaps(p) {
-			delete(d.grants, l.Prefix)
+			d.grants.drop(l.Prefix, gateID(l))
 			reply.Revoked = append(reply.Revoked, NewGrant(l))
-			prefixes = append(prefixes, l.Prefix)
-			revokes = append(revokes, store.Revoke{Prefix: l.Prefix, At: now, By: who})
+			if !slices.Contains(prefixes, l.Prefix) {
+				prefixes = append(prefixes, l.Prefix)
+				effects.Revokes = append(effects.Revokes, store.Revoke{Prefix: l.Prefix, At: now, By: who})
+			}
+			if id := gateID(l); id != "" {
+				effects.Grants = append(effects.Grants, d.takeBack(l, id, who, now))
+			}
 		}
 	}
-	var err error
-	if d.kept != keepNothing && len(prefixes) > 0 {
-		err = d.fw.Ungrant(ctx, prefixes)
-	}
-	d.rec.Add(store.Effects{Revokes: revokes})
+	err := d.holdGrants(ctx, prefixes, now)
+	d.rec.Add(effects)
 	d.mu.Unlock()
 	d.log.Info("grants revoked", "prefixes", prefixes, "by", who)
-	if err != nil && !errors.Is(err, firewall.ErrAbsent) {
+	if err != nil {
 		d.ask("a revoke failed")
 		return reply, fmt.Errorf("revoked, but still in the kernel; trying again: %w", err)
 	}
@@ -172,7 +215,7 @@ func (d *Daemon) grantAll(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	grants := kernelGrants(d.liveGrants(now), now)
+	grants := kernelGrants(d.grants.kernel(now), now)
 	if d.kept == keepNothing || len(grants) == 0 {
 		return nil
 	}
@@ -196,7 +239,7 @@ func (d *Daemon) compareGrants(ctx context.Context) error {
 	held := map[netip.Prefix]bool{}
 	var foreign []netip.Prefix
 	for _, g := range there {
-		l, ok := d.grants[g.Prefix]
+		l, ok := d.grants.longest(g.Prefix, now)
 		switch {
 		case !ok, g.Left == 0, g.Left > l.Until.Sub(now)+endsSoon:
 			foreign = append(foreign, g.Prefix)
@@ -205,7 +248,7 @@ func (d *Daemon) compareGrants(ctx context.Context) error {
 		}
 	}
 	var missing []lease.Lease
-	for _, l := range d.liveGrants(now) {
+	for _, l := range d.grants.kernel(now) {
 		if !held[l.Prefix] {
 			missing = append(missing, l)
 		}
@@ -243,33 +286,49 @@ func kernelGrants(leases []lease.Lease, now time.Time) []firewall.Grant {
 func (d *Daemon) openGrants(ctx context.Context, readable, adopt bool, now time.Time) {
 	var known []lease.Lease
 	if readable {
-		if err := d.store.LiveGrants(ctx, now, func(l lease.Lease) error { known = append(known, l); return nil }); err != nil {
+		if err := d.store.EachLiveGrant(ctx, now, func(l lease.Lease) error { known = append(known, l); return nil }); err != nil {
 			d.log.Error("the store's grants cannot be read; taking over the kernel's", "error", err)
 			adopt = true
 		}
+		d.openTaken(ctx, now)
 	}
+	kernel := map[netip.Prefix]time.Duration{}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, l := range known {
-		if len(d.grants) < maxGrants {
-			d.grants[l.Prefix] = l
+	if d.kept != keepNothing {
+		err := d.fw.Grants(ctx, func(g firewall.Grant) error { kernel[g.Prefix] = g.Left; return nil })
+		if err != nil {
+			d.log.Error("the kernel's grants cannot be read", "error", err)
 		}
 	}
-	if !adopt || d.kept == keepNothing {
+	n := 0
+	for _, l := range known {
+		if n == maxGrants {
+			break
+		}
+		// The kernel has counted what the clock may not have.
+		if left, ok := kernel[l.Prefix]; ok && left > 0 && gateID(l) != "" && l.Until.Sub(now) > left+time.Second {
+			l.Until = now.Add(left)
+		}
+		if was, ok := d.grants.get(l.Prefix, gateID(l)); !ok {
+			n++
+		} else if was.Until.After(l.Until) {
+			continue
+		}
+		d.grants.put(l)
+	}
+	if !adopt {
 		return
 	}
 	var adopted []lease.Lease
-	err := d.fw.Grants(ctx, func(g firewall.Grant) error {
-		if _, ok := d.grants[g.Prefix]; ok || g.Left <= 0 || g.Left > longestGrant || len(d.grants) >= maxGrants {
-			return nil
+	for p, left := range kernel {
+		if len(d.grants[p]) > 0 || left <= 0 || left > longestGrant || n >= maxGrants {
+			continue
 		}
-		l := lease.Lease{Prefix: g.Prefix, Verdict: lease.Allow, Cause: "adopted", Reason: "was in the kernel when the state was begun anew", Holder: "guard", From: now, Until: now.Add(g.Left)}
-		d.grants[l.Prefix] = l
+		n++
+		l := lease.Lease{Prefix: p, Verdict: lease.Allow, Cause: "adopted", Reason: "was in the kernel when the state was begun anew", Holder: "guard", From: now, Until: now.Add(left)}
+		d.grants.put(l)
 		adopted = append(adopted, l)
-		return nil
-	})
-	if err != nil {
-		d.log.Error("the kernel's grants cannot be read", "error", err)
 	}
 	d.rec.Add(store.Effects{Grants: adopted})
 }

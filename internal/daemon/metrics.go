@@ -187,6 +187,7 @@ func (d *Daemon) serveMetrics(ctx context.Context, listener net.Listener) error 
 		d.metrics.set.WritePrometheus(w)
 		d.writeFirewall(r.Context(), w)
 		d.writeReaper(w)
+		d.writeGate(w)
 		metrics.WriteProcessMetrics(w)
 	})
 	server := &http.Server{

@@ -134,7 +134,7 @@ func TestGrantsEnd(t *testing.T) {
 	d := New(Options{})
 	now := time.Now()
 	p := netip.MustParsePrefix("2001:db8:1:2::/64")
-	d.grants[p] = lease.Lease{Prefix: p, Verdict: lease.Allow, From: now, Until: now.Add(time.Minute)}
+	d.grants.put(lease.Lease{Prefix: p, Verdict: lease.Allow, From: now, Until: now.Add(time.Minute)})
 	inside := netip.MustParseAddr("2001:db8:1:2::7")
 	if _, ok := d.granted(inside, now); !ok || len(d.liveGrants(now)) != 1 {
 		t.Error("not granted")

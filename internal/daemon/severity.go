@@ -24,6 +24,7 @@ var severities = map[string]Severity{
 	"source":   Critical,
 	"absent":   Critical,
 	"off":      Critical,
+	"house":    Critical, // this host is the gate, and nobody is let in by it
 
 	"conntrack": Warning, // its finding may say more
 	"country":   Warning,
@@ -32,6 +33,7 @@ var severities = map[string]Severity{
 	"dry":       Warning,
 	"fill":      Warning,
 	"forgeable": Warning,
+	"gate":      Warning,
 	"metrics":   Warning,
 	"notify":    Warning,
 	"reload":    Warning,

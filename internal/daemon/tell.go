@@ -124,35 +124,40 @@ func (d *Daemon) beginTelling(ctx context.Context, cfg config.Notify, unread err
 	} else {
 		d.solved("notify")
 	}
-	if len(open) == 0 {
-		d.teller.courier.Store(nil)
-		d.mu.Lock()
-		d.teller.herald = nil
-		d.mu.Unlock()
-		last()
-		return func() {}
-	}
-	o := courier.Options{
-		Dir: filepath.Join(d.opts.StateDir, "outbox"), Channels: open, Logger: d.log,
-		Write: func(events []notify.Event, more int, language config.Language, id string) notify.Message {
-			return message.Of(events, more, message.Options{Language: language, ID: id})
-		},
-	}
+	o := courier.Options{Dir: filepath.Join(d.opts.StateDir, "outbox"), Channels: open, Logger: d.log}
 	if cfg.Lookup {
 		o.Owner = owners.Lookup
 	}
-	c := courier.New(o)
-	d.teller.courier.Store(c)
-	last()
+	stop = d.teller.hand(ctx, o, last)
 	d.mu.Lock()
-	if d.teller.herald == nil { // what it remembers outlives a reload
+	defer d.mu.Unlock()
+	switch {
+	case len(open) == 0:
+		d.teller.herald = nil
+	case d.teller.herald == nil: // what it remembers outlives a reload
 		d.teller.herald = herald.New(herald.Options{
 			Host: d.teller.host, Tell: d.teller.tell,
 			Country: func(a netip.Addr) string { return d.located.country(a) },
 			Exact:   d.exactCountry,
 		})
 	}
-	d.mu.Unlock()
+	return stop
+}
+
+// hand has a courier of o take what there is to tell, and ends the one before by last. Where
+// o has no channels nobody is told. stop ends it, and keeps what waits.
+func (t *teller) hand(ctx context.Context, o courier.Options, last func()) (stop func()) {
+	if len(o.Channels) == 0 {
+		t.courier.Store(nil)
+		last()
+		return func() {}
+	}
+	o.Write = func(events []notify.Event, more int, language config.Language, id string) notify.Message {
+		return message.Of(events, more, message.Options{Language: language, ID: id})
+	}
+	c := courier.New(o)
+	t.courier.Store(c)
+	last()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

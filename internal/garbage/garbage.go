@@ -1,4 +1,6 @@
-package daemon
+// Package garbage holds a long-lived process' garbage to what lives in it. Everything may
+// import it; it imports nothing of ours.
+package garbage
 
 import (
 	"os"
@@ -16,15 +18,15 @@ const (
 	liveLarge, liveSmall       = 16 << 20, 12 << 20 // bytes: large from, small again below
 )
 
-// collector holds the garbage to what lives. The zero value is ready to use.
-type collector struct {
+// Collector holds the garbage to what lives. The zero value is ready to use.
+type Collector struct {
 	live  [1]metrics.Sample
 	large bool
 }
 
-// tune looks at what lived at the last collection; the environment's GOGC is
-// stronger. It takes a few microseconds.
-func (c *collector) tune() {
+// Tune looks at what lived at the last collection; the environment's GOGC is
+// stronger. It takes a few microseconds, and is to be called every second or so.
+func (c *Collector) Tune() {
 	c.live[0].Name = "/gc/heap/live:bytes"
 	metrics.Read(c.live[:])
 	if c.live[0].Value.Kind() != metrics.KindUint64 || os.Getenv("GOGC") != "" {
