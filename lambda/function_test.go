@@ -38,10 +38,16 @@ type runtime struct {
 	t       *testing.T
 	url     string // host and port
 	task    string // LAMBDA_TASK_ROOT
-	events  chan time.Duration
+	events  chan invocation
 	answers chan answer
 	ended   chan error
 	log     string // a file, which has what was said before an answer when that is there
+}
+
+// invocation is an event that has to be answered within some time.
+type invocation struct {
+	event  string
+	within time.Duration
 }
 
 var bootstrap struct {
@@ -81,7 +87,7 @@ func built(t *testing.T) string {
 func start(t *testing.T, config string, environ ...string) *runtime {
 	t.Helper()
 	program := built(t)
-	r := &runtime{t: t, task: t.TempDir(), events: make(chan time.Duration), answers: make(chan answer, 1), ended: make(chan error, 1)}
+	r := &runtime{t: t, task: t.TempDir(), events: make(chan invocation), answers: make(chan answer, 1), ended: make(chan error, 1)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,12 +135,12 @@ func (r *runtime) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	case request.Method == http.MethodGet && path == "invocation/next":
 		select {
 		case <-request.Context().Done():
-		case within := <-r.events:
+		case i := <-r.events:
 			h := w.Header()
 			h.Set("Lambda-Runtime-Aws-Request-Id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-			h.Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(within).UnixMilli()))
+			h.Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(i.within).UnixMilli()))
 			h.Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:eu-central-1:123456789012:function:sekisho-reaper")
-			_, _ = io.WriteString(w, scheduled)
+			_, _ = io.WriteString(w, i.event)
 		}
 	case request.Method == http.MethodPost:
 		body, _ := io.ReadAll(request.Body)
@@ -148,8 +154,14 @@ func (r *runtime) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 // invoke sends a scheduled event that has to be answered within some time.
 func (r *runtime) invoke(within time.Duration) answer {
 	r.t.Helper()
+	return r.send(scheduled, within)
+}
+
+// send sends an event.
+func (r *runtime) send(event string, within time.Duration) answer {
+	r.t.Helper()
 	select {
-	case r.events <- within:
+	case r.events <- invocation{event, within}:
 	case err := <-r.ended:
 		r.ended <- err
 		r.t.Fatalf("the function ended: %v", err)
@@ -388,6 +400,7 @@ func TestWhereTheConfigurationIs(t *testing.T) {
 func TestBrokenConfiguration(t *testing.T) {
 	tests := []struct{ name, config, want string }{
 		{"misspelt", "version: 1\ntargest: {}\n", "targets"},
+		{"a database", "version: 1\ngate: {url: https://gate.example.com, serve: {database_file: /etc/sekisho/gate.database}}\n", "keeps no state"},
 		{"a profile", "version: 1\naws: {accounts: {prod: {profile: prod, regions: [eu-west-1]}}}\n", "assume a role"},
 	}
 	for _, test := range tests {

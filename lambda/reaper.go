@@ -22,19 +22,14 @@ import (
 // configName is what the configuration is called beside the program.
 const configName = "sekisho.yaml"
 
-// reaper is kept between invocations, with its connections and the roles' credentials.
+// reaper looks for what is past its end.
 type reaper struct {
 	*access.Access
 	places []securitygroup.Place
 	log    *slog.Logger
 }
 
-// newReaper reads the configuration. It speaks to nobody.
-func newReaper(log *slog.Logger) (*reaper, error) {
-	cfg, from, err := configuration()
-	if err != nil {
-		return nil, err
-	}
+func newReaper(cfg *config.Config, log *slog.Logger) (*reaper, error) {
 	r := &reaper{log: log, Access: &access.Access{
 		Config: cfg,
 		Cloud:  securitygroup.Open(securitygroup.Options{Accounts: cfg.AWS.Accounts, Endpoint: cfg.AWS.Endpoint, Person: "sekisho-reaper"}),
@@ -52,7 +47,6 @@ func newReaper(log *slog.Logger) (*reaper, error) {
 			return nil, fmt.Errorf("aws.accounts.%s names the profile %q, and a function has no profiles: have it assume a role (`role: arn:aws:iam::…`), or leave the profile out of this copy of the configuration", name, account.Profile)
 		}
 	}
-	log.Info("ready", "configuration", from, "places", r.places)
 	return r, nil
 }
 

@@ -16,17 +16,17 @@ import (
 	"sekisho/internal/config"
 )
 
-// least is what the function's policy has to allow, by what `sekisho aws policy --for
-// reaper` and --callers print: the actions of each statement, by its Sid, and the keys of
-// its conditions.
-func least(t *testing.T) (actions, conditions map[string][]string) {
+// least is what a function's policy has to allow, by what `sekisho aws policy --for ROLE`
+// and --callers print: the actions of each statement, by its Sid, and the keys of its
+// conditions.
+func least(t *testing.T, role access.Role) (actions, conditions map[string][]string) {
 	t.Helper()
 	cfg, err := config.Parse("test", []byte(inTwoAccounts("sg-0123456789abcdef0", "sg-0123456789abcdef1")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &access.Access{Config: cfg}
-	policy, err := a.Policy("own", access.RoleReaper)
+	policy, err := a.Policy("own", role)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,32 @@ func some(v any) (words []string) {
 }
 
 func TestCloudFormation(t *testing.T) {
-	const file = "cloudformation.yaml"
+	tests := []struct {
+		file       string
+		role       access.Role
+		properties map[string]map[string]any
+	}{
+		{"cloudformation.yaml", access.RoleReaper, map[string]map[string]any{
+			"Function": {"Runtime": "provided.al2023", "Handler": "bootstrap"},
+			"Schedule": {"ScheduleExpression": "rate(1 minute)", "State": "ENABLED"},
+			"Alarm":    {"MetricName": "Errors", "Namespace": "AWS/Lambda", "TreatMissingData": "breaching"},
+		}},
+		{"gate/cloudformation.yaml", access.RoleGate, map[string]map[string]any{
+			"Function":           {"Runtime": "provided.al2023", "Handler": "bootstrap"},
+			"Url":                {"AuthType": "NONE"},
+			"AnybodyMayAsk":      {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+			"AnybodyMayAskByUrl": {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": true},
+			"Integration":        {"PayloadFormatVersion": "2.0"},
+			"Stage":              {"StageName": "$default"},
+			"Glass":              {"FilterPattern": `{ $.audit.what = "open.break_glass" }`},
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.file, func(t *testing.T) { checkCloudFormation(t, test.file, test.role, test.properties) })
+	}
+}
+
+func checkCloudFormation(t *testing.T, file string, role access.Role, properties map[string]map[string]any) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -105,18 +130,14 @@ func TestCloudFormation(t *testing.T) {
 		}
 		slices.Sort(conditions[sid])
 	}
-	wantActions, wantConditions := least(t)
+	wantActions, wantConditions := least(t, role)
 	if diff := cmp.Diff(wantActions, actions); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(wantConditions, conditions); diff != "" {
 		t.Errorf("conditions (-want +got):\n%s", diff)
 	}
-	for resource, want := range map[string]map[string]any{
-		"Function": {"Runtime": "provided.al2023", "Handler": "bootstrap"},
-		"Schedule": {"ScheduleExpression": "rate(1 minute)", "State": "ENABLED"},
-		"Alarm":    {"MetricName": "Errors", "Namespace": "AWS/Lambda", "TreatMissingData": "breaching"},
-	} {
+	for resource, want := range properties {
 		for key, value := range want {
 			if got := template.Resources[resource].Properties[key]; got != value {
 				t.Errorf("%s.%s is %v, want %v", resource, key, got, value)
@@ -150,14 +171,32 @@ func words(text string) (words []string) {
 }
 
 func TestTerraform(t *testing.T) {
-	const file = "terraform.tf"
+	tests := []struct {
+		file, name string
+		role       access.Role
+		kinds      []string
+		texts      []string
+	}{
+		{"terraform.tf", "reaper", access.RoleReaper,
+			[]string{"aws_lambda_function", "aws_lambda_permission", "aws_iam_role", "aws_cloudwatch_event_rule", "aws_cloudwatch_event_target", "aws_cloudwatch_metric_alarm", "aws_cloudwatch_log_group"},
+			[]string{`"rate(1 minute)"`, `"provided.al2023"`, `"bootstrap"`, `"Errors"`}},
+		{"gate/terraform.tf", "gate", access.RoleGate,
+			[]string{"aws_lambda_function", "aws_lambda_permission", "aws_lambda_function_url", "aws_apigatewayv2_api", "aws_apigatewayv2_stage", "aws_iam_role", "aws_cloudwatch_metric_alarm", "aws_cloudwatch_log_group"},
+			[]string{`"provided.al2023"`, `"bootstrap"`, `"Throttles"`, `"$default"`, `authorization_type = "NONE"`, "invoked_via_function_url = true", "reserved_concurrent_executions = var.concurrency", `\"open.break_glass\"`}},
+	}
+	for _, test := range tests {
+		t.Run(test.file, func(t *testing.T) { checkTerraform(t, test.file, test.name, test.role, test.kinds, test.texts) })
+	}
+}
+
+func checkTerraform(t *testing.T, file, name string, role access.Role, wantKinds, wantTexts []string) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(raw)
 	actions, conditions := map[string][]string{}, map[string][]string{}
-	_, policy, _ := strings.Cut(text, `data "aws_iam_policy_document" "reaper" {`)
+	_, policy, _ := strings.Cut(text, `data "aws_iam_policy_document" "`+name+`" {`)
 	policy, _, _ = strings.Cut(policy, "\n}\n")
 	for _, part := range regexp.MustCompile(`\bsid += `).Split(policy, -1)[1:] {
 		m := statement.FindStringSubmatch(part)
@@ -178,7 +217,7 @@ func TestTerraform(t *testing.T) {
 		}
 		slices.Sort(conditions[sid])
 	}
-	wantActions, wantConditions := least(t)
+	wantActions, wantConditions := least(t, role)
 	if diff := cmp.Diff(wantActions, actions); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)
 	}
@@ -199,12 +238,12 @@ func TestTerraform(t *testing.T) {
 	for _, m := range resource.FindAllStringSubmatch(text, -1) {
 		kinds = append(kinds, m[1])
 	}
-	for _, want := range []string{"aws_lambda_function", "aws_lambda_permission", "aws_iam_role", "aws_cloudwatch_event_rule", "aws_cloudwatch_event_target", "aws_cloudwatch_metric_alarm", "aws_cloudwatch_log_group"} {
+	for _, want := range wantKinds {
 		if !slices.Contains(kinds, want) {
 			t.Errorf("there is no %s", want)
 		}
 	}
-	for _, want := range []string{`"rate(1 minute)"`, `"provided.al2023"`, `"bootstrap"`, `"Errors"`} {
+	for _, want := range wantTexts {
 		if !strings.Contains(text, want) {
 			t.Errorf("it lacks %s", want)
 		}

@@ -12,9 +12,9 @@ terraform {
 }
 
 variable "zip" {
-  description = "The path of sekisho-reap-lambda.zip."
+  description = "The path of sekisho-lambda.zip."
   type        = string
-  default     = "bin/sekisho-reap-lambda.zip"
+  default     = "bin/sekisho-lambda.zip"
 }
 
 variable "name" {

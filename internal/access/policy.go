@@ -22,11 +22,12 @@ type Role string
 const (
 	RolePerson Role = "person" // open, close, connect, ssh, leases, who
 	RoleReaper Role = "reaper" // reap, the Lambda
+	RoleGate   Role = "gate"   // the gate: what a person may, for all people
 	RoleAdmin  Role = "admin"  // all of it: plan, apply, adopt, where, check, too
 )
 
 // Roles are all of them.
-func Roles() []Role { return []Role{RolePerson, RoleReaper, RoleAdmin} }
+func Roles() []Role { return []Role{RolePerson, RoleReaper, RoleGate, RoleAdmin} }
 
 // Policy is an IAM policy document.
 type Policy struct {
@@ -56,7 +57,7 @@ func (a *Access) Policy(account string, role Role) (Policy, error) {
 		return Policy{}, unknown("account", account, slices.Sorted(maps.Keys(accounts)))
 	}
 	if !slices.Contains(Roles(), role) {
-		return Policy{}, hinted("it is person, reaper or admin", "there is no role %q", role)
+		return Policy{}, hinted("it is person, reaper, gate or admin", "there is no role %q", role)
 	}
 	regions, groups := a.reach(account)
 	if len(regions) == 0 {
