@@ -202,6 +202,7 @@ type doorOptions struct {
 	deaf    bool          // the filter does not follow the group
 	lease   time.Duration // that passages' leases take; 0: as long as they do
 	pass    bool          // ssh's configuration has connections handed over
+	gate    bool          // a gate opens it
 	more    string        // lines of the target
 	foreign []ec2test.Rule
 }
@@ -216,6 +217,7 @@ type door struct {
 	home    string
 	ssh     string // a configuration file, with what ssh-config says
 	foreign []ec2test.Rule
+	gate    *process // where one opens it
 
 	mu    sync.Mutex
 	files int
@@ -260,6 +262,9 @@ func (b *behind) door(t testing.TB, o doorOptions) *door {
 	}
 	config := fmt.Sprintf("version: 1\npeople:\n  hanako: {groups: [ops]}\n  ichiro: {groups: [ops]}\ntargets:\n  %s:\n    aws: {region: %s, group: %s}\n    host: %q\n    port: %d\n    allow: [ops]\n    close: %s\n%s",
 		target, here.Region, d.group, d.host, o.port, o.close, o.more)
+	if o.gate {
+		config = d.startGate(t, config)
+	}
 	d.write(t, "sekisho.yaml", config)
 	args := []string{"ssh-config"}
 	if o.pass {
@@ -281,6 +286,12 @@ Host *
     LogLevel ERROR
 `, filepath.Join(b.dir, "key")))
 	t.Cleanup(func() {
+		// Whoever is leaving still writes below d.home.
+		every := time.NewTicker(10 * time.Millisecond)
+		defer every.Stop()
+		for late := time.Now().Add(5 * time.Second); d.used(t) && time.Now().Before(late); {
+			<-every.C
+		}
 		if diff := slices.CompareFunc(d.foreign, d.rules(false), compareRules); diff != 0 {
 			t.Errorf("the rules that are not ours were %v, and are %v", d.foreign, d.rules(false))
 		}
@@ -403,7 +414,9 @@ func (d *door) start(t testing.TB, change func(*exec.Cmd), argv ...string) *proc
 	// What the test's own environment says of AWS is not to count.
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "AWS_") || strings.HasPrefix(v, "SSH_") })
 	p.cmd.Env = append(env, beSekisho+"=1", "GORACE=atexit_sleep_ms=0", "SEKISHO_PERSON=hanako", "HOME="+d.home, "GIT_CONFIG_NOSYSTEM=1")
-	p.cmd.Env = append(p.cmd.Env, d.ec2.Environ(here)...)
+	if !d.options.gate { // else the gate alone has credentials
+		p.cmd.Env = append(p.cmd.Env, d.ec2.Environ(here)...)
+	}
 	if d.options.lease > 0 {
 		p.cmd.Env = append(p.cmd.Env, leaseTime+"="+d.options.lease.String())
 	}
@@ -591,4 +604,25 @@ func (d *door) once(t testing.TB) {
 	if calls := d.calls(); calls[authorize] != 1 || calls[revoke] != 1 {
 		t.Errorf("calls: %v", calls)
 	}
+}
+
+// rests waits until no process of ours has to do with the door: a connect whose ssh has ended
+// still leaves it.
+func (d *door) rests(t testing.TB) {
+	t.Helper()
+	eventually(t, "all who used the door have ended", func() bool { return !d.used(t) })
+}
+
+// used reports whether a process of ours goes through the door, or is leaving it.
+func (d *door) used(t testing.TB) bool {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(all, func(name string) bool {
+		args, err := os.ReadFile(name)
+		uses := bytes.Contains(args, []byte("\x00connect\x00")) || bytes.Contains(args, []byte("\x00shut\x00"))
+		return err == nil && uses && bytes.Contains(args, []byte(d.home))
+	})
 }

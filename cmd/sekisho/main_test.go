@@ -17,9 +17,17 @@ import (
 const (
 	beSekisho = "SEKISHO_TEST_BE_SEKISHO"
 	leaseTime = "SEKISHO_TEST_LEASE_TIME"
+	beGate    = "SEKISHO_TEST_BE_GATE" // a configuration file: the gate that it says, with its state beside it
 )
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(beGate); path != "" {
+		if err := serveGate(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(beSekisho) == "" {
 		os.Exit(m.Run())
 	}

@@ -251,7 +251,7 @@ func TestHostsAreNotGroups(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, opened := tt.Open(ctx, host, netip.MustParsePrefix("198.51.100.9/32"), "hanako", "hanako", time.Hour, nil)
-			_, connected := (&Passage{Access: tt.Access, Door: host, Person: "hanako"}).Connect(ctx)
+			_, connected := (&Passage{Opener: Direct{tt.Access}, Door: host, Person: "hanako"}).Connect(ctx)
 			for _, err := range []error{opened, connected} {
 				if err == nil || !strings.HasSuffix(err.Error(), "host is the host host-1, and opens through the gate only") || Hint(err) != tt.hint {
 					t.Errorf("got %v (%s)", err, Hint(err))

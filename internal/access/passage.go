@@ -39,7 +39,7 @@ const (
 
 // Passage says who goes where. All fields are needed but those that say otherwise.
 type Passage struct {
-	Access  *Access
+	Opener  Opener
 	Door    Door
 	Person  string
 	Host    string // what to connect to; a name or an address
@@ -102,25 +102,23 @@ func (e *NoAnswer) Hint() string {
 	if errors.Is(e, relay.ErrRefused) {
 		return fmt.Sprintf("see that sshd runs there and listens on port %d (`port` of target %s), and that nothing on the way refuses in its name", e.Door.Port, e.Door.Name)
 	}
-	return fmt.Sprintf("see that the machine runs and is in group %s, that its own firewall and the network's ACL let you in, and that you leave by that address "+
-		"(a VPN, a proxy or a second line may differ): `--ip ADDR` names another", e.Door.AWS.Group)
+	in := ""
+	if group := e.Door.AWS.Group; group != "" {
+		in = " and is in group " + group
+	}
+	return "see that the machine runs" + in + ", that its own firewall and the network's ACL let you in, and that you leave by that address " +
+		"(a VPN, a proxy or a second line may differ): `--ip ADDR` names another"
 }
 
 // Connect opens the door and connects. The door stays open until the way is left.
 func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 	now := time.Now()
-	d, err := p.Access.Decide(p.Door, Request{Person: p.Person, At: now, Reason: p.Reason})
-	if err == nil {
-		err = d.Err()
-	}
-	if err == nil {
-		err = p.Access.Reachable(p.Door)
-	}
+	d, err := p.Opener.Span(ctx, p.Door, Request{Person: p.Person, At: now, Reason: p.Reason})
 	if err != nil {
 		return nil, err
 	}
-	if end := now.Add(p.leaseTime()); end.Before(d.Until) {
-		d.Until = end
+	if !d.Whole {
+		d.Length = min(d.Length, p.leaseTime())
 	}
 	addrs, err := ownaddr.Resolve(ctx, p.Host)
 	if err != nil {
@@ -147,12 +145,15 @@ func (p *Passage) Connect(ctx context.Context) (*Way, error) {
 
 // connect is Connect by one address of ours, as was decided at a time. reused says that
 // others had opened the door; with anew set it is opened whatever they did.
-func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, at time.Time, anew bool) (_ *Way, reused bool, err error) {
+func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Span, at time.Time, anew bool) (_ *Way, reused bool, err error) {
 	own, to, err := p.own(ctx, addrs)
 	if err != nil {
 		return nil, false, err
 	}
-	w := &Way{Own: p.Door.Prefix(own.Addr), By: own.By, p: p, length: d.Until.Sub(at), until: d.Latest, opening: make(chan struct{})}
+	w := &Way{Own: p.Door.Prefix(own.Addr), By: own.By, p: p, length: d.Length, until: d.Latest, opening: make(chan struct{})}
+	if err := p.Opener.Admit(ctx, p.Door, w.Own); err != nil { // that may take hours: nobody else is kept from the entry meanwhile
+		return nil, false, err
+	}
 	if w.use, err = p.Book.Enter(ctx, intent.Key{Target: p.Door.Name, Person: p.Person, Prefix: w.Own}); err != nil {
 		return nil, false, err
 	}
@@ -168,11 +169,11 @@ func (p *Passage) connect(ctx context.Context, addrs []netip.Addr, d Decision, a
 		defer cancel()
 		w.Conn, err = relay.Dial(dialling, to, relay.DialOptions{})
 	} else {
-		until := d.Until
+		until := at.Add(d.Length)
 		if after := e.Ends.Add(apart); there && after.Sub(until) < w.length { // else somebody set our clock
 			until = later(until, after)
 		}
-		w.Conn, err = w.open(ctx, intent.Entry{Lease: p.Person + "-" + p.Machine, State: intent.Asked, From: now, Until: until, Ends: until}, to)
+		w.Conn, err = w.open(ctx, intent.Entry{Lease: p.Opener.Lease(p.Person, p.Machine), State: intent.Asked, From: now, Until: until, Ends: until}, to)
 	}
 	if err == nil {
 		return w, reused, nil
@@ -233,17 +234,13 @@ func (w *Way) open(ctx context.Context, e intent.Entry, to []netip.AddrPort) (*n
 
 // ask opens the door, and writes down what came of it.
 func (w *Way) ask(ctx context.Context, e intent.Entry, ready func()) error {
-	length := e.Until.Sub(e.From)
-	o, err := w.p.Access.Open(ctx, w.p.Door, w.Own, e.Lease, w.p.Person, length, ready)
+	e.Key = intent.Key{Target: w.p.Door.Name, Person: w.p.Person, Prefix: w.Own}
+	h, err := w.p.Opener.Open(ctx, w.p.Door, e, e.Until.Sub(e.From), ready)
 	if err != nil {
 		return errors.Join(err, w.use.Hold()) // it may be open all the same: the entry stays as asked for
 	}
-	w.foreign.Store(o.Foreign)
-	e.Rule, e.State, e.Until = o.Rule.ID, intent.Open, o.Lease.Until
-	if !o.Foreign { // else it is not ours to rely on
-		e.Fresh = e.From.Add(length - min(margin, length/4))
-	}
-	return errors.Join(w.use.Write(e), w.use.Hold())
+	w.foreign.Store(h.Foreign)
+	return errors.Join(w.use.Write(h.entry(e)), w.use.Hold())
 }
 
 // own is our address as the target sees it, who said so, and where to connect then: the
@@ -321,42 +318,29 @@ func (w *Way) renew(ctx context.Context, length time.Duration) error {
 	if !ok || e.State != intent.Open || e.Fresh.Sub(now) >= length/2 { // another has renewed it
 		return w.use.Hold()
 	}
-	o, there, err := w.p.Access.extend(ctx, w.p.Door, w.p.opened(e), length)
+	h, there, err := w.p.Opener.Extend(ctx, w.p.Door, e, length)
 	if err == nil && there {
-		e.Until, e.Ends, e.Fresh = o.Lease.Until, now.Add(length), now.Add(length-min(margin, length/4))
-		err = w.use.Write(e)
+		err = w.use.Write(h.entry(e))
 	}
 	if err = errors.Join(err, w.use.Hold()); err != nil {
 		return err
 	}
 	// Nobody has to wait while it is looked at whether that lasts.
-	if o, err = w.p.Access.lasting(ctx, w.p.Door, o, there, length); err != nil || there && o.Rule.ID == e.Rule && o.Lease.Until.Equal(e.Until) {
+	lasts, err := w.p.Opener.Lasting(ctx, w.p.Door, e, h, there, length)
+	if err != nil || there && lasts == h {
 		return err
 	}
-	w.foreign.Store(o.Foreign)
-	if o.Foreign {
+	w.foreign.Store(lasts.Foreign)
+	if lasts.Foreign {
 		return nil
 	}
 	if err := w.use.Again(ctx); err != nil {
 		return err
 	}
 	if e, ok = w.use.Entry(); ok && e.State == intent.Open {
-		e.Rule, e.Until, e.Ends, e.Fresh = o.Rule.ID, o.Lease.Until, now.Add(length), now.Add(length-min(margin, length/4))
-		err = w.use.Write(e)
+		err = w.use.Write(lasts.entry(e))
 	}
 	return errors.Join(err, w.use.Hold())
-}
-
-// opened is what an entry is of a rule.
-func (p *Passage) opened(e intent.Entry) Opened {
-	l := securitygroup.Lease{ID: e.Lease, Person: e.Person, Until: e.Until}
-	key, value := l.Tag()
-	tags := securitygroup.ManagedTags()
-	tags[key] = value
-	return Opened{Lease: l, Rule: securitygroup.Rule{
-		ID: e.Rule, Group: p.Door.AWS.Group, Tags: tags,
-		Permission: securitygroup.TCP(p.Door.Port, securitygroup.Source{Prefix: e.Prefix}),
-	}}
 }
 
 // Linger waits for as long as a door that was used stays open for the next, or until ctx
@@ -382,7 +366,7 @@ func (w *Way) Leave(ctx context.Context) error {
 	if err := errors.Join(w.use.Write(e), w.use.Done()); err != nil { // who comes now opens it anew
 		return err
 	}
-	if err := w.p.Access.Release(ctx, w.p.Door, w.p.opened(e)); err != nil {
+	if err := w.p.Opener.Release(ctx, w.p.Door, e); err != nil {
 		return fmt.Errorf("shut %s: %w", w.p.Door.Name, err)
 	}
 	again, err := w.p.Book.Enter(ctx, e.Key)

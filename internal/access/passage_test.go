@@ -26,7 +26,7 @@ func (w *world) passage(t *testing.T, change func(*Door)) *Passage {
 		t.Fatal(err)
 	}
 	p := &Passage{
-		Access: w.Access, Door: w.door(t), Person: "alice", Host: "127.0.0.1", Machine: "here", Book: book, IP: alices.Addr(),
+		Opener: Direct{w.Access}, Door: w.door(t), Person: "alice", Host: "127.0.0.1", Machine: "here", Book: book, IP: alices.Addr(),
 		Log: slog.New(slog.DiscardHandler), Linger: time.Millisecond,
 	}
 	p.Door.Port = l.Addr().(*net.TCPAddr).AddrPort().Port()

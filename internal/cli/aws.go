@@ -29,8 +29,8 @@ func awsPolicyCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
 		Short: "Print the least IAM policy for what the configuration names",
-		Long: "Print, as IAM takes it, the least policy: for a person (open, close, connect, ssh, leases, who), for the reaper, or for an admin\n" +
-			"(plan, apply, adopt, where and check, too). IAM can bound neither whom a rule lets in nor which rule is revoked: keep groups\n" +
+		Long: "Print, as IAM takes it, the least policy: for a person (open, close, connect, ssh, leases, who), for the reaper, for the gate, or for\n" +
+			"an admin (plan, apply, adopt, where and check, too). IAM can bound neither whom a rule lets in nor which rule is revoked: keep groups\n" +
 			"for Sekisho's rules alone where you can.",
 		Example: `  sekisho aws policy --for person
   sekisho aws policy --for reaper --account prod
@@ -64,7 +64,7 @@ func awsPolicyCommand(g *globals) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&role, "for", string(access.RoleAdmin), "person, reaper or admin")
+	cmd.Flags().StringVar(&role, "for", string(access.RoleAdmin), "person, reaper, gate or admin")
 	cmd.Flags().StringVar(&account, "account", "", "an account's `NAME` in aws.accounts, where there are several")
 	cmd.Flags().BoolVar(&callers, "callers", false, "what those need who assume the accounts' roles")
 	cmd.MarkFlagsMutuallyExclusive("callers", "account")

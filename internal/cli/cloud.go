@@ -202,7 +202,7 @@ func (c *inCloud) passage(door access.Door, host, ip string) (*access.Passage, e
 		return nil, withHint(err, "give another folder: --state-dir DIR")
 	}
 	return &access.Passage{
-		Access: c.Access, Door: door, Person: person, Host: host, Machine: machine(dir), Book: book, Own: c.finder(dir), IP: addr,
+		Opener: access.Direct{Access: c.Access}, Door: door, Person: person, Host: host, Machine: machine(dir), Book: book, Own: c.finder(dir), IP: addr,
 		Log: slog.New(slog.NewTextHandler(c.g.stderr, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime})),
 	}, nil
 }

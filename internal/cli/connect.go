@@ -35,7 +35,8 @@ func WithLeaseTime(ctx context.Context, d time.Duration) context.Context {
 
 func connectCommand(g *globals) *cobra.Command {
 	var person, ip, target string
-	var pass bool
+	var pass, direct bool
+	var ask asking
 	cmd := &cobra.Command{
 		Use:   "connect HOST [PORT]",
 		Short: "Open a target, connect to it, and shut it behind: ssh's ProxyCommand",
@@ -46,18 +47,15 @@ func connectCommand(g *globals) *cobra.Command {
 		Example: `  ssh -o ProxyCommand='sekisho connect %h %p' web.example.com`,
 		Args:    usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := g.cloud(person)
-			if err != nil {
-				return err
-			}
 			name := args[0]
 			if target != "" {
 				name = target
 			}
-			door, err := c.door(name)
+			way, err := g.toDoor(cmd.Context(), direct, person, name, ask)
 			if err != nil {
 				return err
 			}
+			door := way.door
 			if len(args) == 2 {
 				if err := samePort(door, args[1]); err != nil {
 					return err
@@ -71,17 +69,19 @@ func connectCommand(g *globals) *cobra.Command {
 			if host == door.Name {
 				host = door.Host[0]
 			}
-			p, err := c.passage(door, host, ip)
+			p, err := way.passage(host, ip)
 			if err != nil {
 				return err
 			}
 			p.LeaseTime, _ = cmd.Context().Value(leaseTime{}).(time.Duration)
-			return c.connect(cmd.Context(), p, pass)
+			return way.connect(cmd.Context(), p, pass)
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "the `TARGET` that HOST is, where several are")
 	cmd.Flags().StringVar(&ip, "ip", "", "your own address (default: it is found out)")
 	cmd.Flags().BoolVar(&pass, "fdpass", false, "hand the connection over to ssh: with its ProxyUseFdpass yes")
+	ask.flags(cmd)
+	gateFlags(g, cmd, &direct)
 	personFlag(cmd, &person)
 	return cmd
 }
@@ -99,7 +99,7 @@ func samePort(door access.Door, port string) error {
 }
 
 // connect is the whole of a ProxyCommand.
-func (c *inCloud) connect(ctx context.Context, p *access.Passage, pass bool) (err error) {
+func (c *toDoor) connect(ctx context.Context, p *access.Passage, pass bool) (err error) {
 	// ssh ends its ProxyCommand by a hangup: a door that is open has to be shut then, too.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
@@ -107,11 +107,11 @@ func (c *inCloud) connect(ctx context.Context, p *access.Passage, pass bool) (er
 	signal.Notify(ignored, syscall.SIGPIPE)
 	defer signal.Stop(ignored)
 
-	way, err := p.Connect(ctx)
+	out, ok := fileOf(c.g.stdout)
+	way, err := connectFor(ctx, p, out)
 	if err != nil {
 		return c.explain(err)
 	}
-	out, ok := fileOf(c.g.stdout)
 	in, ok2 := c.g.stdin.(*os.File)
 	if !ok || !ok2 {
 		return errors.Join(errors.New("standard input and output are no files"), way.Leave(ctx))
@@ -140,9 +140,28 @@ func (c *inCloud) connect(ctx context.Context, p *access.Passage, pass bool) (er
 	return errors.Join(err, c.explain(<-left))
 }
 
+// connectFor connects, for as long as somebody is at the other end of out: an ssh that was
+// killed tells its ProxyCommand by that alone, and it may wait long for somebody's yes.
+func connectFor(ctx context.Context, p *access.Passage, out *os.File) (*access.Way, error) {
+	if out == nil {
+		return p.Connect(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // it is not waited for: it ends a moment later
+		if relay.Gone(ctx, out) == nil {
+			cancel(errNobody)
+		}
+	}()
+	return p.Connect(ctx)
+}
+
+// errNobody is that nobody waits for the connection any more.
+var errNobody = errors.New("whoever asked for the connection is gone")
+
 // handOver gives ssh the connection. ssh waits for our end: another process shuts the
 // door behind it.
-func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.Way, out *os.File) error {
+func (c *toDoor) handOver(ctx context.Context, p *access.Passage, way *access.Way, out *os.File) error {
 	err := relay.PassDescriptor(way.Conn, out)
 	if err != nil {
 		if errors.Is(err, relay.ErrNotPassable) {
@@ -152,7 +171,7 @@ func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.W
 	}
 	self, err := os.Executable()
 	if err == nil {
-		_, err = run.Detach(c.g.shutArgs(self, p, way.Own), nil)
+		_, err = run.Detach(c.shutArgs(self, p, way.Own), nil)
 	}
 	if err != nil { // then ssh has to wait until it is shut
 		return errors.Join(c.explain(way.Leave(ctx)))
@@ -161,8 +180,10 @@ func (c *inCloud) handOver(ctx context.Context, p *access.Passage, way *access.W
 }
 
 // shutArgs is the command that shuts a door in our place.
-func (g *globals) shutArgs(self string, p *access.Passage, own netip.Prefix) []string {
-	return append(g.again(self), "shut", "--person", p.Person, p.Door.Name, own.String())
+func (c *toDoor) shutArgs(self string, p *access.Passage, own netip.Prefix) []string {
+	args := append(c.g.again(self), "shut", "--person", p.Person)
+	args = append(args, c.g.gateArgs(c.direct)...)
+	return append(args, p.Door.Name, own.String())
 }
 
 // again begins a command that runs us anew as we were run, from any folder.
@@ -173,6 +194,22 @@ func (g *globals) again(self string) []string {
 	}
 	if g.stateSet {
 		args = append(args, "--state-dir", absolute(g.stateDir))
+	}
+	return args
+}
+
+// gateArgs are the flags of gateFlags as they were given.
+func (g *globals) gateArgs(direct bool) []string {
+	var args []string
+	if direct {
+		args = append(args, "--direct")
+	}
+	if g.identity != "" {
+		identity := g.identity
+		if !strings.HasPrefix(identity, "~/") {
+			identity = absolute(identity)
+		}
+		args = append(args, "--identity", identity)
 	}
 	return args
 }
@@ -188,6 +225,7 @@ func absolute(path string) string {
 // shutCommand shuts a door behind a connection that was handed over.
 func shutCommand(g *globals) *cobra.Command {
 	var person string
+	var direct bool
 	cmd := &cobra.Command{
 		Use:    "shut TARGET PREFIX",
 		Short:  "Shut a door behind a connection that ssh was given",
@@ -196,15 +234,26 @@ func shutCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 			defer stop()
+			prefix, err := parsePrefix(args[1])
+			if err != nil {
+				return err
+			}
+			at, err := g.gateway(direct)
+			if err != nil {
+				return err
+			}
+			if at != nil {
+				p, err := at.through(access.Door{Name: args[0]}, person)
+				if err != nil {
+					return err
+				}
+				return at.explain(p.Shut(ctx, prefix))
+			}
 			c, err := g.cloud(person)
 			if err != nil {
 				return err
 			}
 			door, err := c.door(args[0])
-			if err != nil {
-				return err
-			}
-			prefix, err := parsePrefix(args[1])
 			if err != nil {
 				return err
 			}
@@ -215,12 +264,13 @@ func shutCommand(g *globals) *cobra.Command {
 			return c.explain(p.Shut(ctx, prefix))
 		},
 	}
+	gateFlags(g, cmd, &direct)
 	personFlag(cmd, &person)
 	return cmd
 }
 
 func sshCommand(g *globals) *cobra.Command {
-	var person, ip string
+	o := sshOptions{g: g}
 	cmd := &cobra.Command{
 		Use:   "ssh TARGET [ARG...]",
 		Short: "ssh to a target, which is open for as long as that takes",
@@ -232,15 +282,11 @@ func sshCommand(g *globals) *cobra.Command {
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := g.cloud(person)
-			if err != nil {
-				return err
-			}
 			user, name, has := strings.Cut(args[0], "@")
 			if !has {
 				user, name = "", args[0]
 			}
-			door, err := c.door(name)
+			door, err := o.door(cmd.Context(), name)
 			if err != nil {
 				return err
 			}
@@ -250,7 +296,7 @@ func sshCommand(g *globals) *cobra.Command {
 			}
 			given := options(args[1:])
 			argv := append([]string{"ssh"}, given...) // ssh takes the first value that it finds
-			argv = append(argv, g.sshOptions(self, door, person, ip)...)
+			argv = append(argv, o.options(self, door)...)
 			if has {
 				argv = append(argv, "-l", user)
 			}
@@ -260,8 +306,10 @@ func sshCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
-	cmd.Flags().StringVar(&ip, "ip", "", "your own address (default: it is found out)")
-	personFlag(cmd, &person)
+	cmd.Flags().StringVar(&o.ip, "ip", "", "your own address (default: it is found out)")
+	o.flags(cmd)
+	gateFlags(g, cmd, &o.direct)
+	personFlag(cmd, &o.person)
 	return cmd
 }
 
@@ -287,16 +335,49 @@ func options(args []string) []string {
 	return args[:n]
 }
 
-// sshOptions have ssh go through connect.
-func (g *globals) sshOptions(self string, door access.Door, person, ip string) []string {
-	var flags []string
-	if person != "" {
-		flags = append(flags, "--person", person)
+// sshOptions are what is said of an ssh that goes through connect.
+type sshOptions struct {
+	g          *globals
+	person, ip string
+	direct     bool
+	asking
+}
+
+// door is the target of that name.
+func (o *sshOptions) door(ctx context.Context, name string) (access.Door, error) {
+	at, err := o.g.gateway(o.direct)
+	if err != nil {
+		return access.Door{}, err
 	}
-	if ip != "" {
-		flags = append(flags, "--ip", ip)
+	if at == nil {
+		if err := o.pastGate(); err != nil {
+			return access.Door{}, err
+		}
+		c, err := o.g.cloud(o.person)
+		if err != nil {
+			return access.Door{}, err
+		}
+		return c.door(name)
 	}
-	return []string{"-o", "ProxyCommand=" + g.proxyCommand(self, door, flags...), "-o", "Port=" + strconv.Itoa(int(door.Port)), "-o", "ServerAliveInterval=30"}
+	if err := at.noPerson(o.person); err != nil {
+		return access.Door{}, err
+	}
+	d, err := at.door(ctx, name)
+	return asDoor(d), err
+}
+
+// options have ssh go through connect.
+func (o *sshOptions) options(self string, door access.Door) []string {
+	flags := o.g.gateArgs(o.direct)
+	for _, flag := range []struct{ name, value string }{{"--person", o.person}, {"--ip", o.ip}, {"--reason", o.reason}} {
+		if flag.value != "" {
+			flags = append(flags, flag.name, flag.value)
+		}
+	}
+	if o.breaks {
+		flags = append(flags, "--break-glass")
+	}
+	return []string{"-o", "ProxyCommand=" + o.g.proxyCommand(self, door, flags...), "-o", "Port=" + strconv.Itoa(int(door.Port)), "-o", "ServerAliveInterval=30"}
 }
 
 // proxyCommand is connect to a door, as ssh's ProxyCommand.
@@ -329,11 +410,7 @@ func sshConfigCommand(g *globals) *cobra.Command {
 		Example:           `  sekisho ssh-config >> ~/.ssh/config`,
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := g.cloud("")
-			if err != nil {
-				return err
-			}
-			doors, err := c.doors(args)
+			doors, err := g.named(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -360,6 +437,7 @@ func sshConfigCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&pass, "fdpass", false, "hand the connection over to ssh, where a target is shut after the connection: no process of ours stays")
+	gateFlags(g, cmd, nil)
 	return cmd
 }
 
@@ -377,7 +455,7 @@ func (g *globals) sshBlock(self string, d access.Door, pass bool) sshBlock {
 		}
 	}
 	b.Lines = append(b.Lines, "HostName "+d.Host[0], fmt.Sprintf("Port %d", d.Port))
-	var flags []string
+	flags := g.gateArgs(false)
 	if pass && d.HandsOver() {
 		flags = append(flags, "--fdpass")
 		b.Lines = append(b.Lines, "ProxyUseFdpass yes")

@@ -151,8 +151,10 @@ type talkKey struct{}
 //	type TEXT                       type a line
 //	hostname                        type this host's name
 //	ec2 ...                         EC2, of the script's own: ec2Command
+//	gate ...                        a gate in front of it: gateScript
 var talkCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"ec2": ec2Command,
+	"ec2":  ec2Command,
+	"gate": gateScript,
 	"control": func(ts *testscript.TestScript, _ bool, args []string) {
 		c, err := newControl(ts.ReadFile(args[0]))
 		ts.Check(err)

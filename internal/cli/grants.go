@@ -16,21 +16,25 @@ import (
 	"sekisho/internal/access"
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
+	"sekisho/internal/gate/api"
+	gateclient "sekisho/internal/gate/client"
 	"sekisho/internal/ownaddr"
 	"sekisho/internal/printable"
 	"sekisho/internal/securitygroup"
+	"sekisho/internal/sshkey"
 )
 
-// open, close and leases: of this host, whose daemon they ask, and of targets, whose
-// security groups they change.
+// open, close and leases: of this host, whose daemon they ask, and of targets, which the
+// gate opens (gateopen.go), or whose security groups they change where there is none.
 
 func openCommand(g *globals) *cobra.Command {
 	o := &opening{g: g}
 	cmd := &cobra.Command{
 		Use:   "open [TARGET]",
 		Short: "Let an address in to SSH for a while",
-		Long: "With a TARGET of the configuration: let your own address in to it for a while, in its security group. It shuts by itself,\n" +
-			"by what is written on the rule. Asked again, it stays open longer.\n\n" +
+		Long: "With a TARGET: let your own address in to it for a while, through the gate that the configuration names, or, where it names none,\n" +
+			"in its security group. It shuts by itself. Asked again, it stays open longer. Where somebody has to say yes first, it is asked\n" +
+			"for, and the exit code is 4; with --wait it is waited for, and Ctrl-C withdraws it.\n\n" +
 			"Without one: let a host, or an IPv6 /64, in to SSH on this host: in front of countries and rates, behind bans. It counts\n" +
 			"where the exposure is on_request or public. It ends by itself, in the kernel. Without --ip it is the address that\n" +
 			"you are logged in from.",
@@ -41,12 +45,23 @@ func openCommand(g *globals) *cobra.Command {
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.cmd = cmd
-			switch {
-			case len(args) == 1 && o.reason != "":
-				return &exitError{exitUsage, withHint(errors.New("--reason is for this host: a lease on a target keeps none"), "leave it out: who opened the target is in the tags of its rule")}
-			case len(args) == 1:
+			if len(args) == 1 {
+				at, err := g.gateway(o.direct)
+				if err != nil {
+					return err
+				}
+				if at != nil {
+					return o.byGate(cmd.Context(), at, args[0])
+				}
+				if err := o.pastGate(); err != nil {
+					return err
+				}
 				return o.target(cmd.Context(), args[0])
-			case o.person != "":
+			}
+			if o.direct || o.breaks || o.wait {
+				return &exitError{exitUsage, withHint(errors.New("--direct, --break-glass and --wait are for a target"), "name the target, or leave them out")}
+			}
+			if o.person != "" {
 				return &exitError{exitUsage, withHint(errors.New("--person is for a target: this host lets addresses in"), "name the target, or leave it out")}
 			}
 			return o.host(cmd.Context())
@@ -55,16 +70,20 @@ func openCommand(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an address (default: your own)")
 	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip")
 	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, for example 30m or 7d")
-	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for whoever asks later")
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait for whoever has to say yes first; Ctrl-C withdraws it (gate only)")
+	o.flags(cmd)
+	gateFlags(g, cmd, &o.direct)
 	personFlag(cmd, &o.person)
 	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
 	return cmd
 }
 
 type opening struct {
-	g                                  *globals
-	cmd                                *cobra.Command
-	ip, addr, duration, reason, person string
+	g                          *globals
+	cmd                        *cobra.Command
+	ip, addr, duration, person string
+	wait, direct               bool
+	asking
 }
 
 func (o *opening) length() (time.Duration, error) {
@@ -138,7 +157,11 @@ func (o *opening) target(ctx context.Context, name string) error {
 	if err != nil {
 		return advised(err)
 	}
-	found, err := c.ownAddresses(ctx, door, cmp.Or(o.ip, o.addr))
+	dir, err := o.g.accessDir()
+	if err != nil {
+		return err
+	}
+	found, err := ownAddresses(ctx, c.finder(dir), door, cmp.Or(o.ip, o.addr))
 	if err != nil {
 		return err
 	}
@@ -193,7 +216,7 @@ func (o *opening) tell(u *ui, v openView, person string) {
 
 // ownAddresses are the addresses by which we reach a target, one of each family that it
 // has: the one that is given, or those that can be found out.
-func (c *inCloud) ownAddresses(ctx context.Context, door access.Door, given string) ([]ownaddr.Answer, error) {
+func ownAddresses(ctx context.Context, finder *ownaddr.Finder, door access.Door, given string) ([]ownaddr.Answer, error) {
 	if given != "" {
 		p, err := parsePrefix(given)
 		if err != nil {
@@ -203,10 +226,6 @@ func (c *inCloud) ownAddresses(ctx context.Context, door access.Door, given stri
 			return nil, &exitError{exitUsage, withHint(fmt.Errorf("%s is wider than what a target is opened for", printable.Prefix(p)), "give one address")}
 		}
 		return []ownaddr.Answer{{Addr: p.Addr()}}, nil
-	}
-	dir, err := c.g.accessDir()
-	if err != nil {
-		return nil, err
 	}
 	addrs, err := ownaddr.Resolve(ctx, door.Host[0])
 	if err != nil {
@@ -221,7 +240,7 @@ func (c *inCloud) ownAddresses(ctx context.Context, door access.Door, given stri
 			continue
 		}
 		seen[family] = true
-		answer, err := c.finder(dir).Find(ctx, family, a)
+		answer, err := finder.Find(ctx, family, a)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -236,11 +255,11 @@ func (c *inCloud) ownAddresses(ctx context.Context, door access.Door, given stri
 
 func closeCommand(g *globals) *cobra.Command {
 	var addr, ip, person string
-	var all, everybody bool
+	var all, everybody, direct bool
 	cmd := &cobra.Command{
 		Use:   "close [TARGET]",
 		Short: "End what open began",
-		Long: "With a TARGET: end your leases on it, from all of your machines; with --everybody, everybody's. Rules that others still\n" +
+		Long: "With a TARGET: end your leases on it, and withdraw what you have asked for, from all of your machines; with --everybody, everybody's. Rules that others still\n" +
 			"need stay, and so do connections.\n\n" +
 			"Without one: end every grant of this host that touches an address or a prefix. Connections that are there stay.",
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
@@ -249,9 +268,16 @@ func closeCommand(g *globals) *cobra.Command {
 			switch {
 			case len(args) == 1 && (all || cmp.Or(ip, addr) != ""):
 				return &exitError{exitUsage, withHint(errors.New("--ip, --addr and --all are about grants of this host"), "leave them out: all your leases on it are ended, whatever their address; --everybody ends others' too")}
-			case len(args) == 0 && (everybody || person != ""):
-				return &exitError{exitUsage, withHint(errors.New("--person and --everybody are about leases on a target"), "say which: sekisho close TARGET")}
+			case len(args) == 0 && (everybody || person != "" || direct):
+				return &exitError{exitUsage, withHint(errors.New("--person, --everybody and --direct are about leases on a target"), "say which: sekisho close TARGET")}
 			case len(args) == 1:
+				at, err := g.gateway(direct)
+				if err != nil {
+					return err
+				}
+				if at != nil {
+					return at.close(cmd.Context(), args[0], person, everybody)
+				}
 				return closeTarget(cmd.Context(), g, args[0], person, everybody)
 			}
 			return closeHost(cmd.Context(), g, cmp.Or(ip, addr), all)
@@ -261,6 +287,7 @@ func closeCommand(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&addr, "addr", "", "the same as --ip")
 	cmd.Flags().BoolVar(&all, "all", false, "every grant (this host only)")
 	cmd.Flags().BoolVar(&everybody, "everybody", false, "everybody's leases on the target")
+	gateFlags(g, cmd, &direct)
 	personFlag(cmd, &person)
 	cmd.MarkFlagsMutuallyExclusive("ip", "addr")
 	cmd.MarkFlagsMutuallyExclusive("everybody", "person")
@@ -343,11 +370,13 @@ func closeHost(ctx context.Context, g *globals, addr string, all bool) error {
 }
 
 func leasesCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var direct bool
+	cmd := &cobra.Command{
 		Use:   "leases",
 		Short: "List who is let in for a while",
-		Long:  "List the grants of this host, where its daemon runs, and the leases on the security groups of all targets.",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: "List the grants of this host, where its daemon runs, and those that you have through the gate (an administrator: everybody's), or,\n" +
+			"where the configuration names no gate, the leases on the security groups of all targets.",
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			cfg, err := g.load()
@@ -355,18 +384,38 @@ func leasesCommand(g *globals) *cobra.Command {
 				return err
 			}
 			targets := err == nil && len((&access.Access{Config: cfg}).Doors()) > 0
+			gate := err == nil && cfg.Gate.URL != "" && !direct
 			var grants []daemon.Grant
 			err = newClient(g).get(ctx, "grants", nil, &grants)
-			if err != nil && (!targets || !errors.Is(err, errSilent)) {
+			if err != nil && (!targets && !gate || !errors.Is(err, errSilent)) {
 				return err
 			}
+			answered := err == nil
 			leases := []leaseView{}
 			for _, grant := range grants {
 				leases = append(leases, leaseView{Grant: grant})
 			}
 			u := newUI(g)
 			var failed error
-			if targets {
+			switch {
+			case gate:
+				at, err := g.toGate(cfg)
+				if err != nil {
+					return err
+				}
+				granted, err := at.everybodys(ctx)
+				if answered && (errors.Is(err, sshkey.ErrNone) || gateclient.IsCode(err, api.Unknown)) {
+					// One of the gate's hosts, whose administrator need not be known there.
+					u.say("what the gate has elsewhere is not shown: " + err.Error())
+				} else if failed = at.explain(err); failed != nil {
+					u.fail(failed)
+					failed = &exitError{codeOf(failed), errTold}
+				}
+				for _, l := range granted {
+					leases = append(leases, leaseView{Target: l.Target, Rule: l.Rule, ID: l.ID, State: l.State,
+						Grant: daemon.Grant{Prefix: l.Prefix, Until: at.Here(l.Until), Holder: l.Person, Reason: l.Reason}})
+				}
+			case targets:
 				c, err := g.cloud("")
 				if err != nil {
 					return err
@@ -388,12 +437,17 @@ func leasesCommand(g *globals) *cobra.Command {
 			return failed
 		},
 	}
+	gateFlags(g, cmd, &direct)
+	return cmd
 }
 
 // leaseView is a lease as leases shows it: a grant of this host's, or one on a target.
 type leaseView struct {
 	Target string `json:"target,omitempty"` // "": this host
 	Rule   string `json:"rule,omitempty"`
+	// Of a gate's.
+	ID    string    `json:"id,omitempty"`
+	State api.State `json:"state,omitempty"`
 	daemon.Grant
 }
 
@@ -409,7 +463,15 @@ func (u *ui) leases(leases []leaseView) {
 		rows[0] = append([]string{"TARGET"}, rows[0]...)
 	}
 	for _, l := range leases {
-		row := []string{printable.Prefix(l.Prefix), shortDuration(l.Until.Sub(now)), l.Holder, l.Reason}
+		left := shortDuration(l.Until.Sub(now))
+		switch l.State {
+		case "", api.Open:
+		case api.Waiting:
+			left = "waits for a yes"
+		default:
+			left = string(l.State)
+		}
+		row := []string{printable.Prefix(l.Prefix), left, l.Holder, l.Reason}
 		if targets {
 			row = append([]string{cmp.Or(l.Target, "this host")}, row...)
 		}

@@ -39,6 +39,7 @@ type globals struct {
 	stateSet   bool // --state-dir was given
 	socketSet  bool // --socket was given
 	socket     string
+	identity   string // the key that signs what is asked of the gate
 	json       bool
 	stdin      io.Reader
 	stdout     io.Writer
@@ -144,10 +145,16 @@ func newRoot(g *globals) *cobra.Command {
 		banCommand(g),
 		unbanCommand(g),
 		whyCommand(g),
+		doorsCommand(g),
 		openCommand(g),
 		closeCommand(g),
 		leasesCommand(g),
+		gateCommand(g),
 		whoCommand(g),
+		approvalsCommand(g),
+		approveCommand(g),
+		denyCommand(g),
+		gateCommand(g),
 		whereCommand(g),
 		sshCommand(g),
 		connectCommand(g),

@@ -1,12 +1,11 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,7 @@ import (
 )
 
 func runCommand(g *globals) *cobra.Command {
-	var verbose, jsonLog bool
+	var verbose, jsonLog, withoutGate bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Guard this host, in the foreground",
@@ -26,34 +25,23 @@ func runCommand(g *globals) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, closeLog := g.serviceLog(verbose, jsonLog)
 			defer closeLog()
-			d := daemon.New(g.daemonOptions(log))
-			hangups := make(chan os.Signal, 1)
-			signal.Notify(hangups, syscall.SIGHUP)
-			defer signal.Stop(hangups)
-			// Whoever takes our log may go away (journald killed); the guard stays.
-			broken := make(chan os.Signal, 1)
-			signal.Notify(broken, syscall.SIGPIPE)
-			defer signal.Stop(broken)
-			ctx := cmd.Context()
-			go func() {
-				for {
-					select {
-					case <-ctx.Done():
-						return
-					case <-hangups:
-						select {
-						case <-d.Ready():
-							_ = d.Reload(ctx) // it logs why it failed
-						case <-ctx.Done():
-						}
-					}
+			o := g.daemonOptions(log)
+			o.WithoutGate = withoutGate
+			d := daemon.New(o)
+			reload := func(ctx context.Context) error {
+				select {
+				case <-d.Ready():
+					return d.Reload(ctx)
+				case <-ctx.Done():
+					return ctx.Err()
 				}
-			}()
-			return aloneError(d.Run(ctx))
+			}
+			return withReloads(cmd.Context(), reload, d.Run)
 		},
 	}
 	cmd.Flags().BoolVar(&verbose, "debug", false, "log more")
 	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
+	cmd.Flags().BoolVar(&withoutGate, "without-gate", false, "leave the gate that the configuration asks for to `sekisho gate`")
 	return cmd
 }
 

@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Values[talkKey{}] = new(talk)
 			env.Values[ec2Key{}] = new(script)
+			env.Values[gateKey{}] = new(scriptGate)
 			env.Setenv("SSH_CONNECTION", "")
 			return nil
 		},

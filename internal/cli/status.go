@@ -136,6 +136,7 @@ func briefRows(s daemon.Status) [][]string {
 	if s.Grants > 0 {
 		rows = append(rows, []string{"grants", fmt.Sprint(s.Grants)})
 	}
+	rows = append(rows, gateRows(s.Gate)...)
 	if c := s.Conntrack; c != nil && c.InUse {
 		rows = append(rows, []string{"conntrack", conntrackText(*c)})
 	}
@@ -169,6 +170,7 @@ func statusRows(s daemon.Status, now time.Time) [][]string {
 	if s.Grants > 0 {
 		rows = append(rows, []string{"grants", fmt.Sprint(s.Grants)})
 	}
+	rows = append(rows, gateRows(s.Gate)...)
 	rows = append(rows, []string{"bans", fmt.Sprint(s.Bans)})
 	if s.Dropped != nil {
 		rows = append(rows, []string{"dropped", fmt.Sprintf("%d packets of banned peers", *s.Dropped)})

@@ -23,7 +23,7 @@ func TestUnitsVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	names := []string{"sekisho.service", "sekisho-firewall.service", "sekisho-sshd.service", "sekisho-reap.service", "sekisho-reap.timer"}
+	names := []string{"sekisho.service", "sekisho-firewall.service", "sekisho-sshd.service", "sekisho-reap.service", "sekisho-reap.timer", "sekisho-gate.service"}
 	for i, name := range names {
 		unit, err := os.ReadFile(filepath.Join(unitDir, name))
 		if err != nil {

@@ -11,13 +11,22 @@ import (
 )
 
 func whoCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var direct bool
+	cmd := &cobra.Command{
 		Use:   "who [TARGET...]",
 		Short: "Show who can reach which target right now, and by what",
-		Long: "Show who gets to the port of each target (default: of all) right now, by which rule: a fixed address, a lease, or a rule that is\n" +
-			"not ours. The exit code is 1 where a lease that has ended still lets somebody in, or something could not be looked at.",
+		Long: "Show who gets to the port of each target (default: of all) right now: what the gate that the configuration names has open, as far\n" +
+			"as you may see it; or, where it names none, by which rule of the security group: a fixed address, a lease, or a rule that is not\n" +
+			"ours. The exit code is 1 where a lease that has ended still lets somebody in, or something could not be looked at.",
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := g.gateway(direct)
+			if err != nil {
+				return err
+			}
+			if at != nil {
+				return at.who(cmd.Context(), args)
+			}
 			c, err := g.cloud("")
 			if err != nil {
 				return err
@@ -45,6 +54,8 @@ func whoCommand(g *globals) *cobra.Command {
 			return errors.Join(err, ended)
 		},
 	}
+	gateFlags(g, cmd, &direct)
+	return cmd
 }
 
 // whoView is what who tells.

@@ -50,6 +50,8 @@ type Entry struct {
 	Ends  time.Time `json:"ends"`  // the same by this machine's, but for what a call takes
 	// Fresh is until when, by this machine's clock, others may rely on it.
 	Fresh time.Time `json:"fresh,omitzero"`
+	// Guest: others need it too, who cannot be seen from here: it is left to end by itself.
+	Guest bool `json:"guest,omitempty"`
 }
 
 // Usable reports whether what e says can be relied on at now.

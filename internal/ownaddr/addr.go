@@ -89,10 +89,22 @@ func parse(family Family, text []byte) (netip.Addr, error) {
 	switch {
 	case err != nil || a.Is4In6() || a.Zone() != "":
 		return netip.Addr{}, fmt.Errorf("it answers %.64q, which is not one plain address", word)
-	case FamilyOf(a) != family:
-		return netip.Addr{}, fmt.Errorf("it answers %s, which is not %s", a, family)
-	case !Public(a):
-		return netip.Addr{}, fmt.Errorf("it answers %s, which is nobody's on the internet", a)
+	}
+	if err := proper(family, a); err != nil {
+		return netip.Addr{}, err
 	}
 	return a, nil
+}
+
+// proper says why an address cannot be the one that a target on the internet sees us by.
+func proper(family Family, a netip.Addr) error {
+	switch {
+	case !a.IsValid() || a != plain(a):
+		return fmt.Errorf("it answers %s, which is not one plain address", a)
+	case FamilyOf(a) != family:
+		return fmt.Errorf("it answers %s, which is not %s", a, family)
+	case !Public(a):
+		return fmt.Errorf("it answers %s, which is nobody's on the internet", a)
+	}
+	return nil
 }

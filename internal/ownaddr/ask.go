@@ -24,6 +24,31 @@ type said struct {
 	err  error
 }
 
+// witnessed is what the first one to be asked says.
+func (f *Finder) witnessed(ctx context.Context, family Family, from netip.Addr) (Answer, error) {
+	if f.First == nil {
+		return Answer{}, errors.New("nobody is asked before the services")
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout())
+	defer cancel()
+	a, err := f.First.Ask(ctx, family, from)
+	if err == nil {
+		err = proper(family, a)
+	}
+	if err != nil {
+		f.log().Debug("our address was not told", "by", f.First.Name, "family", family.String(), "error", err.Error())
+		return Answer{}, err
+	}
+	return Answer{Addr: a, By: []string{f.First.Name}}, nil
+}
+
+func (f *Finder) timeout() time.Duration {
+	if f.Timeout <= 0 {
+		return 5 * time.Second
+	}
+	return f.Timeout
+}
+
 // poll asks all services for the address of a family that they see us by, from one of
 // our own addresses.
 func (f *Finder) poll(ctx context.Context, family Family, from netip.Addr) (Answer, error) {
@@ -31,10 +56,7 @@ func (f *Finder) poll(ctx context.Context, family Family, from netip.Addr) (Answ
 	if err != nil {
 		return Answer{}, fmt.Errorf("find our own %s address: %w", family, err)
 	}
-	timeout := f.Timeout
-	if timeout <= 0 {
-		timeout = 5 * time.Second
-	}
+	timeout := f.timeout()
 	late := fmt.Errorf("it did not answer within %s", timeout)
 	asking, cancel := context.WithTimeoutCause(ctx, timeout, late)
 	ask := f.ask

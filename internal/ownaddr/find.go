@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// Finder finds our own address. Only Services is needed. Its methods may be called concurrently.
+// Finder finds our own address. Only First or Services is needed. Its methods may be called concurrently.
 type Finder struct {
+	First    *Witness      // who is asked before the services, and believed alone; nil: nobody
 	Services []string      // https URLs that answer with the address that asks, and nothing else
 	Timeout  time.Duration // for all of them; 0: 5 s
 	Cache    string        // a file for answers, kept for 5 minutes; "": none
@@ -23,6 +24,13 @@ type Finder struct {
 	source func(ctx context.Context, family Family, toward netip.Addr) (netip.Addr, error) // tests: nil is the kernel's
 	ask    func(ctx context.Context, family Family, from netip.Addr, service string) (netip.Addr, error)
 	now    func() time.Time
+}
+
+// Witness is somebody who tells the address that they see us by, in one family, asked from
+// an address of ours.
+type Witness struct {
+	Name string
+	Ask  func(ctx context.Context, family Family, from netip.Addr) (netip.Addr, error)
 }
 
 // OwnInterface is who said so where it is an address of our own interface.
@@ -80,9 +88,11 @@ func (f *Finder) Find(ctx context.Context, family Family, toward netip.Addr) (An
 	if a, ok := f.remembered(family, from); ok {
 		return a, nil
 	}
-	a, err := f.poll(ctx, family, from)
+	a, err := f.witnessed(ctx, family, from)
 	if err != nil {
-		return Answer{}, err
+		if a, err = f.poll(ctx, family, from); err != nil {
+			return Answer{}, err
+		}
 	}
 	f.remember(family, from, a)
 	return a, nil

@@ -486,3 +486,45 @@ func TestBrokenCache(t *testing.T) {
 		}
 	})
 }
+
+// TestWitness: who is asked first is believed alone; the services are asked where it cannot say.
+func TestWitness(t *testing.T) {
+	six := netip.MustParseAddr("2001:db8::7")
+	for _, tt := range []struct {
+		name string
+		says netip.Addr
+		err  error
+		by   string
+	}{
+		{"it says", own, nil, "gate.example.com"},
+		{"it cannot say", netip.Addr{}, errors.New("it is down"), "a.example"},
+		{"nothing", netip.Addr{}, nil, "a.example"},
+		{"a private address", netip.MustParseAddr("10.0.0.1"), nil, "a.example"},
+		{"the other family", six, nil, "a.example"},
+		{"in IPv6's form", netip.MustParseAddr("::ffff:203.0.113.7"), nil, "a.example"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			f := &Finder{
+				First: &Witness{"gate.example.com", func(_ context.Context, family Family, from netip.Addr) (netip.Addr, error) {
+					if asked++; family != IPv4 || from != local4 {
+						t.Errorf("asked for %s, from %s", family, from)
+					}
+					return tt.says, tt.err
+				}},
+				Services: []string{"https://a.example/"}, source: from(local4),
+				ask: func(context.Context, Family, netip.Addr, string) (netip.Addr, error) { return own, nil },
+			}
+			got, err := f.Find(t.Context(), IPv4, target4)
+			if err != nil || got.Addr != own || len(got.By) != 1 || got.By[0] != tt.by || asked != 1 {
+				t.Errorf("got %+v, %v; asked %d times", got, err, asked)
+			}
+		})
+	}
+	t.Run("alone", func(t *testing.T) {
+		f := &Finder{First: &Witness{"gate.example.com", func(context.Context, Family, netip.Addr) (netip.Addr, error) { return own, nil }}, source: from(local4)}
+		if got, err := f.Find(t.Context(), IPv4, target4); err != nil || got.Addr != own {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
+}
