@@ -23,6 +23,7 @@ GOVULNCHECK   := v1.6.0
 TEMPL         := v0.3.1020
 FUZZTIME      ?= 30s
 CRASH_RUNS    ?= 1000
+GATE_CRASH_RUNS ?= 500
 LAB_ARGS      ?=
 BENCH_ARGS    ?=
 LAMBDA_ARCH   ?= arm64
@@ -67,10 +68,10 @@ build: go ## build bin/sekisho, static
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X sekisho/internal/cli.version=$(VERSION)' -o bin/sekisho ./cmd/sekisho
 	@$(KEEP_OWNER)
 
-lambda: go ## build bin/sekisho-reap-lambda.zip; LAMBDA_ARCH=arm64 or amd64, CONFIG=FILE (lambda/README.md)
+lambda: go ## build bin/sekisho-lambda.zip; LAMBDA_ARCH=arm64 or amd64, CONFIG=FILE (lambda/README.md)
 	@mkdir -p bin
 	GOOS=linux GOARCH=$(LAMBDA_ARCH) CGO_ENABLED=0 $(GO) build -tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w' -o bin/bootstrap ./lambda
-	$(GO) run ./lambda/pack bin/sekisho-reap-lambda.zip bin/bootstrap $(if $(CONFIG),"$(CONFIG)")
+	$(GO) run ./lambda/pack bin/sekisho-lambda.zip bin/bootstrap $(if $(CONFIG),"$(CONFIG)")
 	@rm bin/bootstrap; $(KEEP_OWNER)
 
 lab: deps build ## show the main job, live (root)
@@ -106,8 +107,9 @@ test-aws: go ## run what speaks to EC2 against your AWS account, in security gro
 	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
 	SEKISHO_TEST_EC2_KIND=aws $(GO) test -count=1 -timeout 60m -json $(AWS_PACKAGES) | bin/leftout
 
-test-crash: go ## open, use and shut targets 1,000 times (CRASH_RUNS), with a kill -9 in each
+test-crash: go ## open, use and shut targets 1,000 times (CRASH_RUNS), with a kill -9 in each, and 500 times at a gate (GATE_CRASH_RUNS)
 	SEKISHO_TEST_CRASH_RUNS=$(CRASH_RUNS) $(GO) test -count=1 -timeout 60m -v -run '^TestAccessCrash$$' ./cmd/sekisho
+	SEKISHO_TEST_CRASH_RUNS=$(GATE_CRASH_RUNS) $(GO) test -count=1 -timeout 60m -v -run '^TestCrash' ./internal/gate
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
@@ -116,8 +118,9 @@ fuzz: go ## fuzz each target for FUZZTIME (30s)
 		done; \
 	done
 
-generate: go ## make page_templ.go anew after a change of page.templ (its version is go.mod's)
+generate: go ## make *_templ.go anew after a change of *.templ (its version is go.mod's)
 	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/notify/message
+	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/gate/web/page
 
 lint: go ## gofmt, golangci-lint, govulncheck
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal lambda); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
@@ -143,7 +146,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	@[ -x bin/sekisho ] || { echo "bin/sekisho is not there: run make build first" >&2; exit 1; }
 	install -D -m 0755 bin/sekisho $(DESTDIR)$(BINDIR)/sekisho
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(ETCDIR) $(DESTDIR)$(SHARE)/doc/sekisho
-	for unit in sekisho.service sekisho-firewall.service sekisho-sshd.service sekisho-reap.service sekisho-reap.timer; do \
+	for unit in sekisho.service sekisho-firewall.service sekisho-sshd.service sekisho-reap.service sekisho-reap.timer sekisho-gate.service; do \
 		sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
 	install -D -m 0644 contrib/systemd/sekisho.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf
@@ -162,7 +165,7 @@ install: ## install the binary, its unit, an example configuration and completio
 	fi
 
 uninstall: ## take away what install put there, but for the configuration and the state
-	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(UNITDIR)/sekisho-reap.service $(DESTDIR)$(UNITDIR)/sekisho-reap.timer $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
+	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(UNITDIR)/sekisho-reap.service $(DESTDIR)$(UNITDIR)/sekisho-reap.timer $(DESTDIR)$(UNITDIR)/sekisho-gate.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
 		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
 	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho $(DESTDIR)$(SHARE)/sekisho
 
