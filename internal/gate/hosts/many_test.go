@@ -244,7 +244,10 @@ func thousand(t *testing.T, n, limit int, secure bool) {
 	m := newMany(t, n, secure)
 	now, most := m.memory(t)
 	t.Logf("%d hosts connected: %d MB, at most %d MB", n, now, most)
+	pace := time.NewTicker(25 * time.Millisecond) // a gate checks 50 signatures a second of one address
+	defer pace.Stop()
 	for i := range n {
+		<-pace.C
 		g, err := m.open(t.Context(), m.people[i/40], fmt.Sprintf("box-%04d", i), netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), time.Hour)
 		if err != nil || !g.InForce {
 			t.Fatalf("%d: %+v, %v", i, g, err)
