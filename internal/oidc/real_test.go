@@ -34,7 +34,7 @@ func startProvider(t *testing.T) (issuer string) {
 		return cmd.CombinedOutput()
 	}
 	if out, err := run("list", "-deps", "-f", `{{""}}`, "."); err != nil {
-		t.Skipf("no real provider: its modules could not be fetched: %v: %.300q", err, strings.TrimSpace(string(out)))
+		t.Skipf("LEFT OUT: no real provider: its modules could not be fetched: %v: %.300q", err, strings.TrimSpace(string(out)))
 	}
 	program := filepath.Join(t.TempDir(), "provider")
 	if out, err := run("build", "-o", program, "."); err != nil {

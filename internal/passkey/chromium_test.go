@@ -36,7 +36,7 @@ func startChromium(t *testing.T) *chromium {
 		}
 	}
 	if program == "" {
-		t.Skip("no chromium: the pages' side of a passkey is not tried")
+		t.Skip("LEFT OUT: no chromium: the pages' side of a passkey is not tried")
 	}
 	theirIn, ourOut, err := os.Pipe()
 	if err != nil {

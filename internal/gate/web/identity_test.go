@@ -162,7 +162,7 @@ func TestSignatureIsGoodOnce(t *testing.T) {
 // What ssh-keygen writes is taken, as the documentation has it.
 func TestSSHKeygenSigns(t *testing.T) {
 	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		t.Skip("ssh-keygen is not here")
+		t.Skip("LEFT OUT: no ssh-keygen is installed")
 	}
 	w := newWorld(t)
 	dir := t.TempDir()

@@ -544,14 +544,14 @@ func TestMain(m *testing.M) {
 func TestServeTenThousandIdleConnections(t *testing.T) {
 	const idle = 10_000
 	if testing.Short() {
-		t.Skip("10,000 connections are not short")
+		t.Skip("LEFT OUT: -short: 10,000 connections take long")
 	}
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	if limit.Cur < idle+200 {
-		t.Skipf("a process may have %d files open here (RLIMIT_NOFILE), and %d are needed", limit.Cur, idle+200)
+		t.Skipf("LEFT OUT: a process may have %d files open here (RLIMIT_NOFILE), and %d are needed", limit.Cur, idle+200)
 	}
 	addr := served(t, saying("hello"), Serving{})
 	runtime.GC()
