@@ -242,7 +242,7 @@ func (h *Handler) pageRoutes() []route {
 			if err != nil {
 				return err
 			}
-			return q.show(http.StatusOK, page.Told(f, w.TokenLead, "sekisho gate enrol "+q.site.URL+" "+told.Token, clock(told.Until), "/hosts"))
+			return q.show(http.StatusOK, page.Told(f, w.TokenLead, "sudo sekisho gate enrol "+told.Token, clock(told.Until), "/hosts"))
 		}),
 		view(get, "/hosts/{name}/delete", admin, func(q *request) error {
 			return q.confirm("hosts", func(w *page.Words) string { return w.DeleteHostLead })

@@ -307,6 +307,10 @@ func TestWithoutScript(t *testing.T) {
 	if got.StatusCode != 400 || !strings.Contains(read(t, got), "no name") {
 		t.Errorf("got %d", got.StatusCode)
 	}
+	// What a host's administrator is to run is what the command takes: the token alone.
+	if text = read(t, root.form("/hosts", "name=box-7")); !regexp.MustCompile(`sudo sekisho gate enrol [A-Z0-9]+<`).MatchString(text) {
+		t.Errorf("a host's token is told as %s", text)
+	}
 	key := line(newKey(t))
 	page = done(root, "/people", url.Values{"name": {"momo"}, "groups": {"ops, guests"}, "fixed": {"192.0.2.88"}, "keys": {key + "\r\n"}}.Encode(), "/people/momo")
 	// An edit that changes one thing leaves the rest as it is.

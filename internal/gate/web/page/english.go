@@ -86,7 +86,7 @@ func english() *Words {
 		GroupsHint: "Parted by commas or spaces", FixedHint: "Addresses, parted by commas or spaces", LoginHint: "Left empty: they do not sign in there",
 		KeysLines: "SSH keys, one on each line, as in ~/.ssh/id_ed25519.pub", DeletePersonLead: "All that they have open is closed, and they are forgotten. The audit keeps their name.",
 		LinkTitle: "An invitation", LinkLead: "Give this link to them by a way that only they read. It is shown once, and is good once.",
-		TokenTitle: "A host's token", TokenLead: "Run this on the host. It is shown once, and is good once.", EditedOnly: "Editing is off: the configuration file says who there is.",
+		TokenTitle: "A host's token", TokenLead: "Run this on the host, whose sekisho.yaml names this gate (gate.url). It is shown once, and is good once.", EditedOnly: "Editing is off: the configuration file says who there is.",
 		DisabledBy:  func(by, at string) string { return "disabled by " + by + ", " + at },
 		DeleteTitle: func(name string) string { return "Delete " + name + "?" },
 

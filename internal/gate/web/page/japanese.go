@@ -88,7 +88,7 @@ func japanese() *Words {
 		GroupsHint: "カンマまたは空白で区切ります", FixedHint: "アドレスをカンマまたは空白で区切ります", LoginHint: "空欄の場合、ID プロバイダーではサインインできません",
 		KeysLines: "SSH 公開鍵（1 行に 1 つ。~/.ssh/id_ed25519.pub の内容）", DeletePersonLead: "開いている接続先をすべて閉じ、登録を削除します。監査ログの名前は残ります。",
 		LinkTitle: "招待リンク", LinkLead: "本人だけが読める方法で渡してください。表示されるのは今回だけで、使えるのも 1 回だけです。",
-		TokenTitle: "ホストの登録トークン", TokenLead: "ホスト上で次を実行してください。表示されるのは今回だけで、使えるのも 1 回だけです。", EditedOnly: "画面での編集は無効です。登録内容は設定ファイルで管理されています。",
+		TokenTitle: "ホストの登録トークン", TokenLead: "このゲートを sekisho.yaml の gate.url に設定したホスト上で、次を実行してください。表示されるのは今回だけで、使えるのも 1 回だけです。", EditedOnly: "画面での編集は無効です。登録内容は設定ファイルで管理されています。",
 		DisabledBy:  func(by, at string) string { return at + " に " + by + " が無効にしました" },
 		DeleteTitle: func(name string) string { return name + " を削除しますか" },
 
