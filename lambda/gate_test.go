@@ -655,7 +655,7 @@ func TestReadme(t *testing.T) {
 	group := s.AddGroup(here, ec2test.Group{})
 	hanako := newKey(t)
 	var f *runtime
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -669,8 +669,10 @@ func TestReadme(t *testing.T) {
 		_, _ = io.WriteString(w, got.Body)
 	}))
 	defer front.Close()
-	f = start(t, strings.Replace(stateless(group, hanako, newKey(t), "session: 12h"), origin, front.URL, 1), s.Environ(here)...)
-	lines = strings.NewReplacer("https://abcdefghij.lambda-url.eu-central-1.on.aws", front.URL, "~/.ssh/id_ed25519", hanako.file).Replace(lines)
+	url := "http://" + front.Listener.Addr().String()
+	f = start(t, strings.Replace(stateless(group, hanako, newKey(t), "session: 12h"), origin, url, 1), s.Environ(here)...)
+	front.Start()
+	lines = strings.NewReplacer("https://abcdefghij.lambda-url.eu-central-1.on.aws", url, "~/.ssh/id_ed25519", hanako.file).Replace(lines)
 	out, err := exec.CommandContext(t.Context(), "sh", "-euc", lines).Output()
 	var g api.Grant
 	if err != nil || json.Unmarshal(out, &g) != nil || g.State != api.Open || g.Prefix.String() != source+"/32" {
