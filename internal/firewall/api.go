@@ -76,8 +76,14 @@ type Firewall interface {
 	// written.
 	Counters(ctx context.Context) ([]Counter, error)
 	// Fills tells how full the sets are that packets fill. At a full one its rule
-	// matches nothing: a rate limits nobody new, and nobody new is Seen.
+	// matches nothing: a rate limits nobody new, and nobody new is Seen. Those of Knocks
+	// are left out: where one is full some are not told, and that is all.
 	Fills(ctx context.Context) ([]Fill, error)
+	// Knocks tells who asked for SSH within the last two minutes, where exposure is
+	// on_request, the latest first: who was let in, and who was turned away because of
+	// holding no grant; of a flood some thousands, which leave those who were let in
+	// alone. Addresses are as easily forged as packets. None where nobody is remembered.
+	Knocks(ctx context.Context) ([]Knock, error)
 	// Others looks at the other firewalls of this host: is one of them in charge,
 	// and would one drop new connections to ports from these peers (none: from
 	// anywhere)? It changes nothing.
@@ -138,6 +144,13 @@ type Counter struct {
 type Fill struct {
 	Set        string
 	Used, Size int // elements; what has timed out and still takes room is not in Used
+}
+
+// Knock is an address that asked for SSH.
+type Knock struct {
+	Addr netip.Addr
+	In   bool          // it was let in
+	Ago  time.Duration // since it was last, or was last not
 }
 
 // Others is what other firewalls of this host there are.

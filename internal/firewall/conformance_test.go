@@ -240,6 +240,9 @@ func conform(t *testing.T, open func(t *testing.T) Firewall) {
 		if missing, err := f.Intact(ctx); err != nil || len(missing) == 0 {
 			t.Errorf("intact: got %q, %v", missing, err)
 		}
+		if knocks, err := f.Knocks(ctx); err != nil || len(knocks) > 0 {
+			t.Errorf("knocks: got %v, %v", knocks, err)
+		}
 		if err := f.Remove(ctx); err != nil {
 			t.Errorf("remove: %v", err)
 		}
@@ -311,7 +314,9 @@ func conform(t *testing.T, open func(t *testing.T) Firewall) {
 		f := ensured(t, open(t))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
+		_, errKnocks := f.Knocks(ctx)
 		for name, err := range map[string]error{
+			"knocks": errKnocks,
 			"ensure": f.Ensure(ctx, everything),
 			"ban":    f.Ban(ctx, []Ban{{prefix("192.0.2.1/32"), hour}}),
 			"unban":  f.Unban(ctx, []netip.Prefix{prefix("10.0.0.0/8")}),

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sekisho/internal/prefixset"
 )
 
@@ -35,6 +37,7 @@ type fakeKernel struct {
 	bans     map[netip.Prefix]time.Time
 	grants   map[netip.Prefix]time.Time
 	seen     map[netip.AddrPort]time.Time
+	knocks   map[Knock]time.Time // Ago 0
 	failure  error
 	others   Others
 	failures map[string]error // by call
@@ -80,6 +83,33 @@ func (f *Fake) See(peer netip.AddrPort) {
 	}
 }
 
+// Knock is a connection attempt from a.
+func (f *Fake) Knock(a netip.Addr) {
+	k := f.kernel
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	in := func(set map[netip.Prefix]time.Time) func(netip.Addr) bool {
+		all := k.live(set)
+		return func(a netip.Addr) bool {
+			return slices.ContainsFunc(all, func(b Ban) bool { return b.Prefix.Contains(a) })
+		}
+	}
+	s := k.state
+	if k.left() > 0 {
+		s.Ruleset = *k.staged
+	}
+	if !k.table || s.Ruleset.Generation == 0 || s.Ruleset.Rules.Exposure != ExposureOnRequest {
+		return
+	}
+	p := Packet{From: a.Unmap(), Proto: unix.IPPROTO_TCP, ToPort: s.Ruleset.Rules.Ports[0], Flags: flagSYN}
+	switch j := s.Judge(p, Live{Banned: in(k.bans), Granted: in(k.grants)}); {
+	case j.Verdict == Pass:
+		k.knocks[Knock{Addr: p.From, In: true}] = k.now()
+	case j.Rule == noGrant:
+		k.knocks[Knock{Addr: p.From}] = k.now()
+	}
+}
+
 // InForce is the state that judges packets without end, and the staged rule set
 // with what is left of its trial.
 func (f *Fake) InForce() (s State, staged *Ruleset, armed time.Duration) {
@@ -109,7 +139,7 @@ func (f *Fake) Flush(pid int32, process string) {
 
 // clear takes the table away.
 func (k *fakeKernel) clear() {
-	k.table, k.state, k.bans, k.grants, k.seen = false, State{}, nil, nil, nil
+	k.table, k.state, k.bans, k.grants, k.seen, k.knocks = false, State{}, nil, nil, nil, nil
 	k.disarm()
 }
 
@@ -120,7 +150,7 @@ func (k *fakeKernel) make() {
 	if !k.table {
 		k.table = true
 		k.bans, k.grants = make(map[netip.Prefix]time.Time), make(map[netip.Prefix]time.Time)
-		k.seen = make(map[netip.AddrPort]time.Time)
+		k.seen, k.knocks = make(map[netip.AddrPort]time.Time), make(map[Knock]time.Time)
 	}
 }
 
@@ -459,6 +489,24 @@ func (f *Fake) Fills(ctx context.Context) ([]Fill, error) {
 		return nil, fmt.Errorf("count what is in the sets: %w", err)
 	}
 	return nil, nil
+}
+
+// Knocks implements Firewall.
+func (f *Fake) Knocks(ctx context.Context) ([]Knock, error) {
+	k := f.kernel
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.ready(ctx, "Knocks"); err != nil {
+		return nil, fmt.Errorf("read who asked for SSH: %w", err)
+	}
+	var knocks []Knock
+	for one, at := range k.knocks {
+		if one.Ago = k.now().Sub(at); one.Ago < knockFor {
+			knocks = append(knocks, one)
+		}
+	}
+	latestFirst(knocks)
+	return knocks, nil
 }
 
 // Watch implements Firewall.

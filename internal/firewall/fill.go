@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"sekisho/internal/prefixset"
 )
@@ -24,7 +25,7 @@ func (k *Kernel) Fills(ctx context.Context) ([]Fill, error) {
 	defer k.reading.Unlock()
 	var fills []Fill
 	for _, set := range desired(s, nil, k.features).sets {
-		if !set.Dynamic {
+		if !set.Dynamic || slices.Contains([]string{knock4Name, knock6Name, came4Name, came6Name}, set.Name) {
 			continue
 		}
 		f := Fill{Set: set.Name, Size: int(set.Size)}

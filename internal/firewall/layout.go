@@ -39,7 +39,7 @@ type set struct {
 type features struct {
 	intervalTimeouts bool // the kernel times elements of interval sets (4.18)
 	socketWildcard   bool // `socket wildcard` (5.10, module nft_socket)
-	noDynamic        bool // no bounded sets that packets fill, and that time out (they came after 4.15): neither rates nor `seen`
+	noDynamic        bool // no bounded sets that packets fill, and that time out (they came after 4.15): neither rates nor `seen`, nor Knocks
 }
 
 // countryName names a set of countries' addresses by what is in it: equal sets

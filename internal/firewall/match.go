@@ -274,6 +274,11 @@ func remember(name string, v6 bool) match {
 		&expr.Dynset{SrcRegKey: 1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE})
 }
 
+// note puts the source address into the set. One that is full takes no others.
+func note(name string, v6 bool) match {
+	return append(from.address(v6), &expr.Dynset{SrcRegKey: 1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE})
+}
+
 func familyOf(v6 bool) byte {
 	if v6 {
 		return unix.NFPROTO_IPV6

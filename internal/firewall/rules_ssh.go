@@ -18,7 +18,14 @@ const (
 	rate6Name  = "rate6"
 	cc4Name    = "cc4"
 	cc6Name    = "cc6"
+	knock4Name = "knock4" // without a generation: all rule sets share these four
+	knock6Name = "knock6"
+	came4Name  = "came4"
+	came6Name  = "came6"
 )
+
+// noGrant is the rule that turns away whoever holds no grant.
+const noGrant = "only admins, and whoever holds a grant"
 
 // ssh judges a new connection to SSH. Whoever is not let in gets no answer: a
 // reset would tell a prober that somebody is at home, and fill conntrack's table.
@@ -49,7 +56,9 @@ func (b *builder) ssh(r Ruleset) {
 		b.rate(r)
 		b.rule(chain, "everyone else", goTo(pass))
 	case ExposureOnRequest:
-		b.rule(chain, "only admins, and whoever holds a grant", drop())
+		b.remember(chain, "remember who is turned away: it may be open for another address of theirs", knock4Name, knock6Name)
+		b.remember(pass, "remember who comes in: it is open for the right address", came4Name, came6Name)
+		b.rule(chain, noGrant, drop())
 	default:
 		b.rule(chain, "only admins", drop())
 	}
@@ -60,6 +69,17 @@ func (b *builder) ssh(r Ruleset) {
 		b.rule(pass, "while on trial: remember who came in", armed(), remember(seen6Name, true))
 	}
 	b.rule(pass, "let in to SSH", count(), accept())
+}
+
+// remember puts whoever comes by into bounded sets, for Knocks.
+func (b *builder) remember(chain, comment, v4, v6 string) {
+	if b.f.noDynamic {
+		return
+	}
+	for name, v6 := range both(v4, v6) {
+		b.addSet(knockSet(b.table, name, v6))
+		b.rule(chain, comment, note(name, v6))
+	}
 }
 
 // countries drops whom the countries keep out.

@@ -113,9 +113,18 @@ func rangeSet(table *nftables.Table, name string, v6 bool, ranges []netipx.IPRan
 
 // rateSet is a set of the sources that packets put there.
 func rateSet(table *nftables.Table, name string, v6 bool) set {
+	return sourceSet(table, name, v6, rateFor, dynamicSize)
+}
+
+// knockSet is a set of those whom Knocks tells.
+func knockSet(table *nftables.Table, name string, v6 bool) set {
+	return sourceSet(table, name, v6, knockFor, knockSize)
+}
+
+func sourceSet(table *nftables.Table, name string, v6 bool, timeout time.Duration, size uint32) set {
 	return set{Set: &nftables.Set{
 		Table: table, Name: name, KeyType: addressType(v6), KeyByteOrder: binaryutil.BigEndian,
-		Dynamic: true, HasTimeout: true, Timeout: rateFor, Size: dynamicSize,
+		Dynamic: true, HasTimeout: true, Timeout: timeout, Size: size,
 	}}
 }
 
