@@ -22,11 +22,20 @@ const (
 type Collector struct {
 	live  [1]metrics.Sample
 	large bool
+	times int // that Tune was called
 }
+
+// started is the call of Tune at which the start is over.
+const started = 10
 
 // Tune looks at what lived at the last collection; the environment's GOGC is
 // stronger. It takes a few microseconds, and is to be called every second or so.
 func (c *Collector) Tune() {
+	if c.times < started {
+		if c.times++; c.times == started {
+			forgetStart()
+		}
+	}
 	c.live[0].Name = "/gc/heap/live:bytes"
 	metrics.Read(c.live[:])
 	if c.live[0].Value.Kind() != metrics.KindUint64 || os.Getenv("GOGC") != "" {
