@@ -390,3 +390,69 @@ func (w *world) letsSoon(p netip.Prefix, until time.Time) bool {
 	}
 	return true
 }
+
+// TestShorten: a lease ends sooner, and is never made longer by it; others' stay, and who
+// takes the rule's place at the same time takes no old end along.
+func TestShorten(t *testing.T) {
+	w := newWorld(t, twoPeople)
+	door := w.door(t)
+	if err := w.Shorten(t.Context(), door, alices, "alice", time.Hour); err != nil {
+		t.Errorf("where nothing is: %v", err)
+	}
+	w.open(t, "alice", alices, 4*time.Hour)
+	w.open(t, "bob", alices, 2*time.Hour)
+	left := func(id string) time.Duration {
+		ours, _ := w.rules()[0].Ours()
+		for _, l := range ours.Leases {
+			if l.ID == id {
+				return time.Until(l.Until)
+			}
+		}
+		return 0
+	}
+	for _, tt := range []struct {
+		name         string
+		length, want time.Duration
+	}{{"sooner", time.Hour, time.Hour}, {"later", 3 * time.Hour, time.Hour}, {"sooner still", 10 * time.Minute, 10 * time.Minute}} {
+		if err := w.Shorten(t.Context(), door, alices, "alice", tt.length); err != nil {
+			t.Fatal(err)
+		}
+		if d := left("alice"); d > tt.want || d < tt.want-time.Minute {
+			t.Errorf("%s: %v are left", tt.name, d)
+		}
+		if d := left("bob"); d < 119*time.Minute {
+			t.Errorf("%s: %v are left of another's", tt.name, d)
+		}
+	}
+	again, err := w.Open(t.Context(), door, alices, "alice", "alice", time.Minute, nil)
+	if err != nil || !again.Longer {
+		t.Errorf("asked for less than there is: %+v, %v", again, err)
+	}
+	if again, err = w.Open(t.Context(), door, alices, "alice", "alice", time.Hour, nil); err != nil || again.Longer {
+		t.Errorf("asked for more: %+v, %v", again, err)
+	}
+
+	// A closer has marked the rule: who comes next makes one in its place, with the leases
+	// that it has read.
+	r := w.rules()[0]
+	if err := w.Cloud.Tag(t.Context(), door.Place(), r.ID, asTags(securitygroup.Mark{ID: "other", Since: time.Now()})); err != nil {
+		t.Fatal(err)
+	}
+	var both errgroup.Group
+	both.Go(func() error { return w.Shorten(t.Context(), door, alices, "alice", time.Minute) })
+	both.Go(func() error {
+		_, err := w.Open(t.Context(), door, alices, "carol", "carol", time.Hour, nil)
+		return err
+	})
+	if err := both.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if rules := w.rules(); len(rules) != 1 || left("alice") > time.Minute || left("carol") == 0 || left("bob") == 0 {
+		t.Errorf("left: alice %v, bob %v, carol %v; %d rules", left("alice"), left("bob"), left("carol"), len(rules))
+	}
+
+	id := w.server.AddRule(w.here, ec2test.Rule{Group: w.group, Protocol: "tcp", From: 22, To: 22, Prefix: netip.MustParsePrefix("198.51.100.77/32")})
+	if err := w.Shorten(t.Context(), door, netip.MustParsePrefix("198.51.100.77/32"), "alice", time.Minute); err != nil || id == "" {
+		t.Errorf("a rule that is not ours: %v", err)
+	}
+}

@@ -230,6 +230,9 @@ func IsDenied(err error) bool {
 // profile is not there.
 func IsNoCredentials(err error) bool { return is(err, kindNoCredentials, kindNoAccount) }
 
+// IsNoAccount reports that the configuration has no account of the place's name.
+func IsNoAccount(err error) bool { return is(err, kindNoAccount) }
+
 // IsExpired reports credentials that AWS takes no more, or never took.
 func IsExpired(err error) bool {
 	switch code(err) {

@@ -17,7 +17,7 @@ import (
 func TestPredicates(t *testing.T) {
 	predicates := map[string]func(error) bool{
 		"duplicate": IsDuplicate, "not found": IsNotFound, "no group": IsNoGroup, "quota": IsQuota, "tag limit": IsTagLimit, "version": IsVersionMismatch,
-		"busy": IsBusy, "throttled": IsThrottled, "denied": IsDenied, "no credentials": IsNoCredentials, "expired": IsExpired, "unreachable": IsUnreachable, "wrong account": IsWrongAccount,
+		"busy": IsBusy, "throttled": IsThrottled, "denied": IsDenied, "no credentials": IsNoCredentials, "no account": IsNoAccount, "expired": IsExpired, "unreachable": IsUnreachable, "wrong account": IsWrongAccount,
 	}
 	for _, tt := range []struct {
 		name string
@@ -46,7 +46,7 @@ func TestPredicates(t *testing.T) {
 		{"clock", Error{Code: "RequestExpired", skew: -time.Hour}, []string{"expired"}, "1h0m0s off"},
 		{"environment's keys over", Error{Code: "ExpiredToken"}, []string{"expired"}, "log in again"},
 		{"nothing", Error{kind: kindNoCredentials}, []string{"no credentials"}, "aws sso login"},
-		{"no account", Error{kind: kindNoAccount}, []string{"no credentials"}, "aws.accounts"},
+		{"no account", Error{kind: kindNoAccount}, []string{"no credentials", "no account"}, "aws.accounts"},
 		{"network", Error{kind: kindUnreachable}, []string{"unreachable"}, "HTTPS_PROXY"},
 		{"other account", Error{kind: kindWrongAccount}, []string{"wrong account"}, "aws.accounts"},
 		{"region", Error{Code: "OptInRequired"}, nil, "enable the region"},
