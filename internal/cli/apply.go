@@ -52,7 +52,7 @@ func applyCommand(g *globals) *cobra.Command {
 			return a.all(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&within, "within", "60s", "how long there is to confirm")
+	cmd.Flags().StringVar(&within, "within", "60s", "how long there is to confirm, a `DURATION` such as 3m")
 	cmd.Flags().BoolVar(&a.yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&a.request.Force, "force", false, "also where it would lock somebody out")
 	cmd.Flags().BoolVar(&a.request.NoWait, "no-wait", false, "confirm at once, without a proof that somebody still gets in")

@@ -64,7 +64,7 @@ func awsPolicyCommand(g *globals) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&role, "for", string(access.RoleAdmin), "person, reaper, gate or admin")
+	cmd.Flags().StringVar(&role, "for", string(access.RoleAdmin), "whose, a `ROLE`: person, reaper, gate or admin")
 	cmd.Flags().StringVar(&account, "account", "", "an account's `NAME` in aws.accounts, where there are several")
 	cmd.Flags().BoolVar(&callers, "callers", false, "what those need who assume the accounts' roles")
 	cmd.MarkFlagsMutuallyExclusive("callers", "account")

@@ -17,6 +17,7 @@ func bansCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "bans",
 		Short: "List the bans in force",
+		Long:  "List who is banned, for how long yet, and why. `sekisho why ADDR` tells all of one of them.",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var bans []daemon.Ban
@@ -48,6 +49,8 @@ func banCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ban ADDR",
 		Short: "Ban an address or a prefix by hand",
+		Long: "Ban an address or a prefix, as the guard does, at once. Admins are never banned, nor, without --force, an address from which\n" +
+			"somebody is logged in. `sekisho unban` ends it.",
 		Example: `  sekisho ban 203.0.113.7
   sekisho ban 203.0.113.0/24 --for 7d --reason "scans us"
   sekisho ban 2001:db8::/48 --for forever`,
@@ -84,8 +87,8 @@ func banCommand(g *globals) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&duration, "for", "", "how long, for example 30m, 7d or forever (default: guard.ban_time)")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks later")
+	cmd.Flags().StringVar(&duration, "for", "", "how long, a `DURATION` such as 30m or 7d, or forever (default: guard.ban_time)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, a `TEXT` for whoever asks later")
 	cmd.Flags().BoolVar(&force, "force", false, "also where somebody is logged in from there")
 	return cmd
 }
@@ -96,7 +99,10 @@ func unbanCommand(g *globals) *cobra.Command {
 		Use:   "unban ADDR | --all",
 		Short: "Lift bans",
 		Long:  "Lift every ban that touches an address or a prefix, and forget what was counted there.",
-		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		Example: `  sekisho unban 203.0.113.7
+  sekisho unban 203.0.113.0/24
+  sekisho unban --all`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := daemon.UnbanRequest{All: all}
 			if all == (len(args) == 1) {

@@ -174,6 +174,9 @@ func over(g api.Grant) error {
 	switch g.Why {
 	case "denied":
 		why = g.Approver + " said no"
+		if g.Error != "" {
+			why += ": " + g.Error
+		}
 	case "withdrawn":
 		why = "it was withdrawn"
 	case "expired":

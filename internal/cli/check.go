@@ -27,6 +27,8 @@ func checkCommand(g *globals) *cobra.Command {
 		Long: "Looks at sshd, the firewall, the accounts and their keys, and the system; and, where the configuration names targets, at their\n" +
 			"security groups and for former addresses in all groups. Nothing is changed, and root is not needed: what\n" +
 			"only root sees is told. The exit code is 1 where something is wrong.",
+		Example: `  sekisho check
+  sekisho check --quiet --local`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := checkOptions(cmd.Context(), g)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,7 +49,10 @@ func (g *globals) cloud(person string) (*inCloud, error) {
 		return nil, &exitError{exitUsage, withHint(fmt.Errorf("%s names no targets", g.configPath), "docs/aws.md shows how to name them, or give another file: --config FILE")}
 	}
 	c := &inCloud{g: g, person: person, role: access.RolePerson}
-	session, _ := whose(cfg, person) // who only looks needs no name
+	session, err := whose(cfg, person)
+	if err != nil { // who only looks needs no name, and who closes for somebody else has their own
+		session, _ = whose(cfg, "")
+	}
 	c.Access = &access.Access{Config: cfg, Cloud: securitygroup.Open(securitygroup.Options{
 		Accounts: cfg.AWS.Accounts, Endpoint: cfg.AWS.Endpoint, Person: session, Cache: g.credentialsDir(), Logger: g.debugLog(),
 	})}
@@ -262,11 +267,27 @@ func personFlag(cmd *cobra.Command, person *string) {
 	cmd.Flags().StringVar(person, "person", "", "whose request it is, a `NAME` of the configuration (default: SEKISHO_PERSON, or your login name)")
 }
 
-// targetNames completes the names of targets.
-func (g *globals) targetNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// completeWithin is how long the gate may take for it.
+const completeWithin = 2 * time.Second
+
+// targetNames completes the names of targets: the gate's, where the configuration names one.
+// Nothing is told of what goes wrong, and nobody is asked for anything.
+func (g *globals) targetNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	cfg, err := g.load()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if direct, _ := cmd.Flags().GetBool("direct"); cfg.Gate.URL != "" && !direct {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+		defer cancel()
+		var names []string
+		if at, err := g.toGate(cfg, true); err == nil {
+			doors, _ := at.Doors(ctx)
+			for _, d := range doors {
+				names = append(names, d.Target)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 	return slices.Sorted(maps.Keys(cfg.Targets)), cobra.ShellCompDirectiveNoFileComp
 }

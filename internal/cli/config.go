@@ -27,6 +27,8 @@ func configCheckCommand(g *globals) *cobra.Command {
 		Short: "Check the configuration file and tell every mistake in it",
 		Long: "Check reads FILE, or the file that --config names, and tells every mistake in it with its place and what to do.\n" +
 			"It exits 0 if there is none, and 2 otherwise. Nothing is changed.",
+		Example: `  sekisho config check
+  sekisho config check ./sekisho.yaml`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := g.configPath
@@ -71,9 +73,10 @@ func configCheckJSON(g *globals, err error) error {
 
 func configSchemaCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of the configuration file, for editors",
-		Args:  usageArgs(cobra.NoArgs),
+		Use:     "schema",
+		Short:   "Print the JSON Schema of the configuration file, for editors",
+		Example: `  sekisho config schema > sekisho.schema.json`,
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := g.stdout.Write(config.Schema())
 			return err

@@ -20,6 +20,8 @@ func confirmCommand(g *globals) *cobra.Command {
 		Long: "Make the rule set on trial the one in force, and sshd's part of the trial too. It must be typed in an SSH session that\n" +
 			"was opened after the trial began, by a port that sshd keeps: one that was there before proves nothing. With --force it\n" +
 			"is taken without a proof, for example at a console.",
+		Example: `  sekisho confirm
+  sekisho confirm --force     # at a console`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			own := ownSession(cmd.Context())
@@ -38,7 +40,9 @@ func revertCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revert",
 		Short: "End the trial under way: back to what was before, at once",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: "End the trial under way, of rules and of sshd, without waiting for its end: the kernel goes back to the rules before, and\n" +
+			"sshd's files are as they were. What was confirmed before stays; where nothing is on trial that is said.",
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.bothTrials(cmd.Context(), func(ctx context.Context, h *hardening.Host) error {
 				return h.Revert(ctx, whoAmI())

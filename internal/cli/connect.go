@@ -78,7 +78,7 @@ func connectCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&target, "target", "", "the `TARGET` that HOST is, where several are")
-	cmd.Flags().StringVar(&ip, "ip", "", "your own address (default: it is found out)")
+	cmd.Flags().StringVar(&ip, "ip", "", "your own `ADDR` (default: it is found out)")
 	cmd.Flags().BoolVar(&pass, "fdpass", false, "hand the connection over to ssh: with its ProxyUseFdpass yes")
 	ask.flags(cmd)
 	gateFlags(g, cmd, &direct)
@@ -306,7 +306,7 @@ func sshCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
-	cmd.Flags().StringVar(&o.ip, "ip", "", "your own address (default: it is found out)")
+	cmd.Flags().StringVar(&o.ip, "ip", "", "your own `ADDR` (default: it is found out)")
 	o.flags(cmd)
 	gateFlags(g, cmd, &o.direct)
 	personFlag(cmd, &o.person)

@@ -85,6 +85,7 @@ func countryShowCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [CC]",
 		Short: "Show what is known of a country's addresses, and how old that is",
+		Long:  "Without CC: which data there is, of which day, from where. With the code of a country: how much of the Internet is its own.",
 		Example: `  sekisho country show
   sekisho country show JP
   sekisho country show JP --prefixes`,
@@ -192,9 +193,11 @@ func parseCountry(s string) (country.Code, error) {
 
 func countryLookupCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use:   "lookup ADDR",
-		Short: "Tell which country an address is registered in",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Use:     "lookup ADDR",
+		Short:   "Tell which country an address is registered in",
+		Long:    "Tell which country's registry entry holds an address, or that none does. The data is what `sekisho country show` tells of.",
+		Example: `  sekisho country lookup 133.11.0.1`,
+		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			a, err := netip.ParseAddr(args[0])
 			if err != nil || a.Zone() != "" {

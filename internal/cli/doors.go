@@ -46,6 +46,7 @@ func (u *ui) doors(at *atGate, doors []api.Door, me string) {
 		return
 	}
 	rows := [][]string{{"TARGET", "NOW", "LEFT", "MAY BE OPENED", "ALSO IN"}}
+	var denied []string
 	for _, d := range doors {
 		now, left := "shut", ""
 		var others []string
@@ -72,12 +73,46 @@ func (u *ui) doors(at *atGate, doors []api.Door, me string) {
 				}
 			}
 		}
+		if d.Denied != nil && now == "shut" {
+			now = "denied"
+			denied = append(denied, deniedText(d))
+		}
 		if d.Kind == api.KindHost && !d.Connected {
 			now += ", not connected"
 		}
 		rows = append(rows, []string{d.Target, now, left, mayBe(d), strings.Join(distinctNames(others), ", ")})
 	}
 	u.table(rows)
+	for _, text := range denied {
+		u.line(text)
+	}
+	for _, d := range doors {
+		var warnings, errs []string
+		for _, g := range d.Grants {
+			if g.Person != me {
+				continue
+			}
+			warnings = append(warnings, g.Warnings...)
+			if g.Error != "" && (d.Kind == api.KindHost || g.State != api.Open) { // else it is only told of
+				errs = append(errs, g.Error)
+			}
+		}
+		for _, w := range distinctNames(warnings) {
+			u.warn(d.Target+": "+w, "")
+		}
+		for _, e := range distinctNames(errs) {
+			u.warn(d.Target+": "+e, "the gate goes on trying")
+		}
+	}
+}
+
+// deniedText says who said no, and why.
+func deniedText(d api.Door) string {
+	text := fmt.Sprintf("%s: %s said no", d.Target, d.Denied.By)
+	if d.Denied.Why != "" {
+		text += ": " + d.Denied.Why
+	}
+	return text
 }
 
 // mayBe says what one may ask for.
@@ -121,6 +156,7 @@ func approvalsCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approvals",
 		Short: "List what waits for your yes",
+		Long:  "List what others have asked the gate for and what waits for the yes of somebody like you: its ID is what approve and deny take.",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			at, err := g.theGate()
@@ -152,14 +188,14 @@ func approvalsCommand(g *globals) *cobra.Command {
 }
 
 func approveCommand(g *globals) *cobra.Command {
-	return answerCommand(g, "approve", "Say yes to what somebody else has asked for", true)
+	return answerCommand(g, "approve", "Say yes to what somebody else has asked for", "why, a `TEXT` for whoever reads the audit later", true)
 }
 
 func denyCommand(g *globals) *cobra.Command {
-	return answerCommand(g, "deny", "Say no to it", false)
+	return answerCommand(g, "deny", "Say no to it", "why, a `TEXT` that who asked is told, and whoever reads the audit later", false)
 }
 
-func answerCommand(g *globals, name, short string, yes bool) *cobra.Command {
+func answerCommand(g *globals, name, short, why string, yes bool) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   name + " ID",
@@ -193,7 +229,7 @@ func answerCommand(g *globals, name, short string, yes bool) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever reads the audit later")
+	cmd.Flags().StringVar(&reason, "reason", "", why)
 	gateFlags(g, cmd, nil)
 	return cmd
 }

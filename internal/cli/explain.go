@@ -31,6 +31,9 @@ func explainCommand(g *globals) *cobra.Command {
 		Long: "Read a log (FILE, also .gz; - or nothing for standard input) through the same engine as the daemon's.\n" +
 			"Nothing is changed and nothing needs root. With --json: one object for each line in which sshd says\n" +
 			"something of a peer, in order; with --bans also {\"ban\": ...} where a ban would have begun.",
+		Example: `  sekisho explain /var/log/auth.log
+  sekisho explain --json --bans /var/log/auth.log.1.gz
+  journalctl -u ssh -o short-iso | sekisho explain -`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.g = g
@@ -53,7 +56,7 @@ func explainCommand(g *globals) *cobra.Command {
 			return e.run(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&mode, "mode", "", "count as in this mode (default: guard.mode)")
+	cmd.Flags().StringVar(&mode, "mode", "", "count as in this `MODE`: normal, ddos, extra or aggressive (default: guard.mode)")
 	cmd.Flags().BoolVar(&e.bans, "bans", false, "also tell bans, where they would have begun")
 	cmd.Flags().BoolVar(&e.bare, "bare", false, "the log has no envelope (what sshd -E and -e write); such lines are shown, never counted")
 	return cmd

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,6 +14,7 @@ import (
 
 	"sekisho/internal/gate/api"
 	gateclient "sekisho/internal/gate/client"
+	"sekisho/internal/ledger"
 	"sekisho/internal/printable"
 )
 
@@ -45,7 +50,7 @@ func atGateCommand(g *globals, cmd *cobra.Command, run func(cmd *cobra.Command, 
 }
 
 func gatePeople(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "people", Short: "List whom the gate knows", Args: usageArgs(cobra.NoArgs)}
+	cmd := &cobra.Command{Use: "people", Short: "List whom the gate knows", Long: "List the people of the gate: their groups, by what they are known (keys, passkeys), and who is disabled.", Args: usageArgs(cobra.NoArgs)}
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, _ []string) error {
 		people, err := at.People(cmd.Context())
 		if err != nil {
@@ -80,7 +85,7 @@ func gatePeople(g *globals) *cobra.Command {
 }
 
 func gateInvite(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "invite NAME", Short: "Make a one-time link by which somebody enrols a passkey", Args: usageArgs(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "invite NAME", Short: "Make a one-time link by which somebody enrols a passkey", Long: "Make a link by which somebody enrols a passkey in a browser. It is good once, and for a while: send it to nobody else.", Args: usageArgs(cobra.ExactArgs(1))}
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, args []string) error {
 		i, err := at.Invite(cmd.Context(), args[0])
 		return at.invited(u, i, err)
@@ -117,7 +122,7 @@ func gateDisable(g *globals) *cobra.Command {
 		Args: usageArgs(cobra.ExactArgs(1)),
 	}
 	cmd.Flags().BoolVar(&q.Cut, "cut", false, "end their connections, too, where a host can")
-	cmd.Flags().StringVar(&q.Reason, "reason", "", "why, for whoever reads the audit later")
+	cmd.Flags().StringVar(&q.Reason, "reason", "", "why, a `TEXT` for whoever reads the audit later")
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, args []string) error {
 		ended, err := at.Disable(cmd.Context(), args[0], q)
 		if err != nil {
@@ -138,7 +143,7 @@ func gateDisable(g *globals) *cobra.Command {
 }
 
 func gateEnable(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "enable NAME", Short: "Undo disable", Args: usageArgs(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "enable NAME", Short: "Undo disable", Long: "Let somebody ask the gate again. What was ended stays ended.", Args: usageArgs(cobra.ExactArgs(1))}
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, args []string) error {
 		p, err := at.Enable(cmd.Context(), args[0])
 		if err != nil {
@@ -153,7 +158,7 @@ func gateEnable(g *globals) *cobra.Command {
 }
 
 func gateHosts(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "hosts", Short: "List the hosts that are doors", Args: usageArgs(cobra.NoArgs)}
+	cmd := &cobra.Command{Use: "hosts", Short: "List the hosts that are doors", Long: "List the hosts that were enrolled at the gate, and whether each is connected.", Args: usageArgs(cobra.NoArgs)}
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, _ []string) error {
 		hosts, err := at.Hosts(cmd.Context())
 		if err != nil {
@@ -189,7 +194,7 @@ func gateHosts(g *globals) *cobra.Command {
 }
 
 func gateAddHost(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "add-host NAME", Short: "Make a one-time token by which a host enrols itself", Args: usageArgs(cobra.ExactArgs(1))}
+	cmd := &cobra.Command{Use: "add-host NAME", Short: "Make a one-time token by which a host enrols itself", Long: "Make a token by which a host becomes a door: `sekisho gate enrol` there asks for it. NAME is what `agent` of a target says.", Example: `  sekisho gate add-host web-1`, Args: usageArgs(cobra.ExactArgs(1))}
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, args []string) error {
 		i, err := at.AddHost(cmd.Context(), args[0])
 		if err != nil {
@@ -222,7 +227,7 @@ func gateAudit(g *globals) *cobra.Command {
 	cmd.Flags().StringVar(&f.What, "what", "", "what was done, as open or person.disable: an `ACTION`")
 	cmd.Flags().StringVar(&from, "from", "", "from a `DAY` or a time on, as 2026-11-01 or 2026-11-01T09:00:00Z")
 	cmd.Flags().StringVar(&to, "to", "", "until a `DAY` or a time")
-	cmd.Flags().IntVar(&f.Limit, "limit", 100, "at most so many, of 1000")
+	cmd.Flags().IntVar(&f.Limit, "limit", 100, "at most `N` entries, of 1000")
 	cmd.Flags().BoolVar(&all, "all", false, "all of it, as JSON lines, oldest first")
 	cmd.AddCommand(gateAuditVerify(g))
 	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, _ []string) error {
@@ -299,31 +304,112 @@ func (u *ui) audit(at *atGate, entries []api.Entry) {
 }
 
 func gateAuditVerify(g *globals) *cobra.Command {
+	var known string
 	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Have the gate check the audit's chain of hashes",
-		Long: "Have the gate check that each entry of its audit holds the hash of the one before, and its own. Note the last hash somewhere else:\n" +
-			"an audit that was written anew has another.",
-		Args: usageArgs(cobra.NoArgs),
+		Use:   "verify [FILE]",
+		Short: "Check the audit's chain of hashes: have the gate do it, or check an export here",
+		Long: "Check that each entry of the audit holds the hash of the one before, and its own. With a FILE (- is standard input), what\n" +
+			"`gate audit --all` wrote is checked here, and no gate is asked; else the gate does, and is believed. Note the number of entries\n" +
+			"and the last hash somewhere else: an audit that was written anew, or cut off, does not have that entry (--known).",
+		Example: `  sekisho gate audit --all > audit.jsonl
+  sekisho gate audit verify audit.jsonl --known 1042:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08    # exits 1: that entry is not in it`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 	}
-	return atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, _ []string) error {
+	cmd.Flags().StringVar(&known, "known", "", "an entry that is known from before, `NUMBER:HASH` (with a FILE)")
+	atGateCommand(g, cmd, func(cmd *cobra.Command, at *atGate, u *ui, _ []string) error {
+		if known != "" {
+			return &exitError{exitUsage, withHint(errors.New("--known is for an export"), "name its file")}
+		}
 		v, err := at.Verify(cmd.Context())
 		if err != nil {
 			return at.explain(err)
 		}
-		if g.json {
-			err = u.json(v)
-		} else if v.OK {
-			u.line(fmt.Sprintf("%s, and the chain is whole; the last hash is %s", entriesOf(v.Entries), v.Head))
+		return u.verdict(v, "somebody, or a fault, has changed what was written: compare with an export that you kept")
+	})
+	ask := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return ask(cmd, args)
 		}
-		if v.OK {
+		heads, err := parseHead(known)
+		if err != nil {
 			return err
 		}
-		if g.json {
-			return errors.Join(err, &exitError{exitFailure, errTold})
+		v, err := verifyExport(g, args[0], heads)
+		if err != nil {
+			return err
 		}
-		return withHint(fmt.Errorf("the chain is broken at entry %d: %s", v.Broken, v.What), "somebody, or a fault, has changed what was written: compare with an export that you kept")
-	})
+		return newUI(g).verdict(v, "somebody, or a fault, has changed what was written, or this is not all that `sekisho gate audit --all` wrote: compare with an export that you kept")
+	}
+	return cmd
+}
+
+// parseHead reads an entry that is known; "" is none.
+func parseHead(s string) ([]ledger.Head, error) {
+	if s == "" {
+		return nil, nil
+	}
+	number, hash, _ := strings.Cut(s, ":")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || len(hash) != 64 || strings.Trim(hash, "0123456789abcdef") != "" {
+		return nil, &exitError{exitUsage, withHint(fmt.Errorf("%q is no entry", s), "write its number and its hash, as verify told them: 1042:9f86d0...")}
+	}
+	return []ledger.Head{{Seq: n, Hash: hash}}, nil
+}
+
+// maxEntry is much longer than an entry is.
+const maxEntry = 1 << 20
+
+// verifyExport checks a file of entries, oldest first, one a line.
+func verifyExport(g *globals, name string, known []ledger.Head) (api.Verdict, error) {
+	in := g.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return api.Verdict{}, err
+		}
+		defer f.Close()
+		in = f
+	}
+	chain := ledger.NewChain(known...)
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxEntry)
+	lines.Split(wholeLines)
+	for lines.Scan() {
+		chain.Add(lines.Bytes())
+	}
+	if err := lines.Err(); err != nil {
+		return api.Verdict{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	return chain.Verdict(), nil
+}
+
+// wholeLines are lines without their \n, and with all else that is before it.
+func wholeLines(data []byte, atEOF bool) (int, []byte, error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+// verdict tells what a check of the chain came to, and what to do where it is broken.
+func (u *ui) verdict(v api.Verdict, remedy string) error {
+	var err error
+	if u.g.json {
+		err = u.json(v)
+	} else if v.OK {
+		u.line(fmt.Sprintf("%s, and the chain is whole; the last hash is %s", entriesOf(v.Entries), v.Head))
+	}
+	switch {
+	case v.OK:
+		return err
+	case u.g.json:
+		return errors.Join(err, &exitError{exitFailure, errTold})
+	}
+	return withHint(fmt.Errorf("the chain is broken at entry %d: %s", v.Broken, v.What), remedy)
 }
 
 func entriesOf(n int64) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sekisho/internal/access"
 	"sekisho/internal/config"
 	"sekisho/internal/gate/api"
 	gateclient "sekisho/internal/gate/client"
@@ -78,13 +79,16 @@ func (o *opening) byGate(ctx context.Context, at *atGate, name string) error {
 // granted tells what became of a request.
 func (u *ui) granted(at *atGate, g api.Grant, by []string, door api.Door) {
 	from := printable.Prefix(g.Prefix)
+	again := g.Target
 	if len(by) > 0 {
 		from += " (by " + strings.Join(by, ", ") + ")"
+	} else if g.Prefix.IsSingleIP() { // of --ip: the next command would ask for one's own
+		again += " --ip " + g.Prefix.Addr().String()
 	}
 	switch {
 	case g.State == api.Waiting:
 		u.line(fmt.Sprintf("%s, for %s, from %s", waitsFor(g, door), config.FormatDuration(time.Duration(g.Length)*time.Second), from))
-		u.line(fmt.Sprintf("`sekisho open %s --wait` waits for it, `sekisho close %s` withdraws it", g.Target, g.Target))
+		u.line(fmt.Sprintf("`sekisho open %s --wait` waits for it, `sekisho close %s` withdraws it", again, g.Target))
 	case g.Foreign:
 		u.line(fmt.Sprintf("%s lets in %s already, by rule %s, which is not sekisho's: nothing was opened, and nothing shuts by itself", g.Target, from, g.Rule))
 	case g.State == api.Asked:
@@ -190,6 +194,37 @@ func (at *atGate) doors(ctx context.Context, names []string) ([]api.Door, error)
 		doors = append(doors, d)
 	}
 	return doors, nil
+}
+
+// why tells why somebody may have a target opened, or not.
+func (at *atGate) why(ctx context.Context, person, target string) error {
+	d, err := at.DoorOf(ctx, person, target)
+	if gateclient.IsCode(err, api.NotFound) {
+		return &exitError{exitUsage, withHint(err, cmp.Or(gateclient.Hint(err), "`sekisho doors` shows what there is"))}
+	}
+	if err != nil {
+		return at.explain(err)
+	}
+	dec := access.Decision{
+		Person: person, Target: d.Target, Hint: d.Hint, AtMost: time.Duration(d.AtMost) * time.Second,
+		Allowed: d.Allowed && !d.Needs.Reason && len(d.Needs.Approval) == 0, NeedsReason: d.Allowed && d.Needs.Reason,
+	}
+	if d.Allowed {
+		dec.NeedsApproval = d.Needs.Approval
+	}
+	for _, r := range d.Reasons {
+		dec.Reasons = append(dec.Reasons, access.Reason(r))
+	}
+	u := newUI(at.g)
+	if at.g.json {
+		err = u.json(d)
+	} else {
+		u.decision(dec, len(d.Always) > 0)
+	}
+	if err == nil && !d.Allowed && len(d.Always) == 0 {
+		err = &exitError{exitFailure, errTold}
+	}
+	return err
 }
 
 // gateWhoView is what who tells of what a gate has open.

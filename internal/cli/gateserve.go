@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sekisho/internal/daemon"
+	"sekisho/internal/systemd"
 )
 
 const gateLong = `Be the gate that the configuration's gate.serve makes this machine, in the foreground, until a signal ends it: the pages and
@@ -27,7 +28,7 @@ func serveGateCommand(g *globals, cmd *cobra.Command) {
 		defer closeLog()
 		u := newUI(g)
 		gate := daemon.NewGate(daemon.GateOptions{
-			Load: g.load, StateDir: g.stateDir, Logger: log,
+			Load: g.load, StateDir: g.stateDir, Logger: log, Confine: systemd.IsService(),
 			First: func(link string, until time.Time) {
 				u.line("This gate has no administrator. Whoever opens this link first is; it is good until " + until.Local().Format("2006-01-02 15:04 MST") + ":")
 				u.line("  " + link)

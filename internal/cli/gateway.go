@@ -46,7 +46,7 @@ func (g *globals) gateway(direct bool) (*atGate, error) {
 	if cfg.Gate.URL == "" || direct {
 		return nil, nil
 	}
-	return g.toGate(cfg)
+	return g.toGate(cfg, false)
 }
 
 // theGate is gateway for what only a gate can do.
@@ -58,7 +58,9 @@ func (g *globals) theGate() (*atGate, error) {
 	return at, err
 }
 
-func (g *globals) toGate(cfg *config.Config) (*atGate, error) {
+// toGate is access to the gate of cfg; quietly: nobody is asked for anything, as for a
+// passphrase.
+func (g *globals) toGate(cfg *config.Config, quietly bool) (*atGate, error) {
 	dir, err := g.accessDir()
 	if err != nil {
 		return nil, err
@@ -68,9 +70,9 @@ func (g *globals) toGate(cfg *config.Config) (*atGate, error) {
 		last = "" // it is found out each time
 	}
 	home, _ := os.UserHomeDir()
+	keys := gateclient.Keys(sshkey.Options{Identity: cmp.Or(g.identity, cfg.Gate.Identity), AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Home: home, Prompt: g.stderr}, quietly)
 	c, err := gateclient.New(gateclient.Options{
-		URL: cfg.Gate.URL, CA: cfg.Gate.CA, Last: last,
-		Keys: gateclient.Keys(sshkey.Options{Identity: cmp.Or(g.identity, cfg.Gate.Identity), AgentSocket: os.Getenv("SSH_AUTH_SOCK"), Home: home, Prompt: g.stderr}),
+		URL: cfg.Gate.URL, CA: cfg.Gate.CA, Last: last, Keys: keys,
 	})
 	if err != nil {
 		return nil, &exitError{exitUsage, withHint(err, "see `gate` in the configuration")}
@@ -93,7 +95,7 @@ type asking struct {
 }
 
 func (a *asking) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.reason, "reason", "", "why: for whoever asks later, and for a target that opens for a reason only")
+	cmd.Flags().StringVar(&a.reason, "reason", "", "why, a `TEXT`: for whoever asks later, and for a target that opens for a reason only")
 	cmd.Flags().BoolVar(&a.breaks, "break-glass", false, "it is an emergency: at once, without approval and outside hours; everybody is told (gate only)")
 }
 

@@ -67,9 +67,9 @@ func openCommand(g *globals) *cobra.Command {
 			return o.host(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an address (default: your own)")
-	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip")
-	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, for example 30m or 7d")
+	cmd.Flags().StringVar(&o.ip, "ip", "", "whom, an `ADDR` (default: your own)")
+	cmd.Flags().StringVar(&o.addr, "addr", "", "the same as --ip, an `ADDR`")
+	cmd.Flags().StringVar(&o.duration, "for", "1h", "how long, a `DURATION` such as 30m or 7d")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait for whoever has to say yes first; Ctrl-C withdraws it (gate only)")
 	o.flags(cmd)
 	gateFlags(g, cmd, &o.direct)
@@ -259,9 +259,12 @@ func closeCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "close [TARGET]",
 		Short: "End what open began",
-		Long: "With a TARGET: end your leases on it, and withdraw what you have asked for, from all of your machines; with --everybody, everybody's. Rules that others still\n" +
-			"need stay, and so do connections.\n\n" +
+		Long: "With a TARGET: end your leases on it, and withdraw what you have asked for, from all of your machines; with --everybody,\n" +
+			"everybody's. Rules that others still need stay, and so do connections.\n\n" +
 			"Without one: end every grant of this host that touches an address or a prefix. Connections that are there stay.",
+		Example: `  sekisho close web-prod
+  sekisho close --ip 203.0.113.7
+  sekisho close --all`,
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -283,8 +286,8 @@ func closeCommand(g *globals) *cobra.Command {
 			return closeHost(cmd.Context(), g, cmp.Or(ip, addr), all)
 		},
 	}
-	cmd.Flags().StringVar(&ip, "ip", "", "whose (this host only; default: the address that you are logged in from)")
-	cmd.Flags().StringVar(&addr, "addr", "", "the same as --ip")
+	cmd.Flags().StringVar(&ip, "ip", "", "whose, an `ADDR` (this host only; default: the address that you are logged in from)")
+	cmd.Flags().StringVar(&addr, "addr", "", "the same as --ip, an `ADDR`")
 	cmd.Flags().BoolVar(&all, "all", false, "every grant (this host only)")
 	cmd.Flags().BoolVar(&everybody, "everybody", false, "everybody's leases on the target")
 	gateFlags(g, cmd, &direct)
@@ -311,9 +314,13 @@ func closeTarget(ctx context.Context, g *globals, name, person string, everybody
 		return err
 	}
 	who := ""
+	var nobody error
 	if !everybody {
-		if who, err = whose(c.Config, person); err != nil {
-			return err
+		// Who was taken out of the configuration may have a lease on a rule still.
+		if who, nobody = whose(c.Config, person); nobody != nil {
+			if who = person; person == "" {
+				return nobody
+			}
 		}
 	}
 	ended, err := c.Close(ctx, []access.Door{door}, who)
@@ -322,6 +329,9 @@ func closeTarget(ctx context.Context, g *globals, name, person string, everybody
 		views = append(views, closedView{e.Target, e.Source, strings.Join(e.People, ", ")})
 	}
 	u := newUI(g)
+	if err == nil && len(views) == 0 && nobody != nil {
+		return nobody
+	}
 	if g.json {
 		if jsonErr := u.json(views); jsonErr != nil {
 			return jsonErr
@@ -399,7 +409,7 @@ func leasesCommand(g *globals) *cobra.Command {
 			var failed error
 			switch {
 			case gate:
-				at, err := g.toGate(cfg)
+				at, err := g.toGate(cfg, false)
 				if err != nil {
 					return err
 				}

@@ -304,7 +304,8 @@ func adoptCommand(g *globals) *cobra.Command {
 		Long: "Tag rules of targets' groups as ours that let in just a fixed address of somebody: apply keeps them from then on, changes them with\n" +
 			"the address, and takes them away with it. A rule that the configuration does not want is refused. `sekisho plan` lists those that\n" +
 			"can be adopted.",
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+		Example: `  sekisho adopt sgr-0123456789abcdef0`,
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := g.cloud("")
 			if err != nil {
@@ -351,7 +352,7 @@ func whyTarget(ctx context.Context, g *globals, person, target string) error {
 	if g.json {
 		err = u.json(d)
 	} else {
-		u.decision(d)
+		u.decision(d, len(d.Always) > 0)
 	}
 	if err == nil && !d.Askable() && len(d.Always) == 0 {
 		err = &exitError{exitFailure, errTold}
@@ -359,13 +360,14 @@ func whyTarget(ctx context.Context, g *globals, person, target string) error {
 	return err
 }
 
-func (u *ui) decision(d access.Decision) {
+// decision tells one; always: a fixed address gets in whatever is decided.
+func (u *ui) decision(d access.Decision, always bool) {
 	switch {
 	case d.Allowed:
 		u.line(fmt.Sprintf("%s may have %s opened, for %s at most", d.Person, d.Target, config.FormatDuration(d.AtMost)))
 	case d.Askable():
 		u.line(fmt.Sprintf("%s may ask for %s to be opened, for %s at most", d.Person, d.Target, config.FormatDuration(d.AtMost)))
-	case len(d.Always) > 0:
+	case always:
 		u.line(fmt.Sprintf("%s gets to %s by a fixed address only", d.Person, d.Target))
 	default:
 		u.line(fmt.Sprintf("%s does not get to %s", d.Person, d.Target))

@@ -27,6 +27,8 @@ func initCommand(g *globals) *cobra.Command {
 			"sekisho apply do that. On a terminal it asks four questions at most, and Enter takes what is proposed; otherwise all is as\n" +
 			"proposed, as with --yes. A file that is there is never overwritten without --force, which keeps it beside the new one.\n" +
 			"With --json what was seen and what is proposed is printed, and nothing is written.",
+		Example: `  sekisho init
+  sekisho init --yes --output -     # what it would write`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), g) },
 	}

@@ -30,14 +30,16 @@ func labCommand(g *globals) *cobra.Command {
 			"guard the host, try rule sets, good and bad, and show what happens. Needs root and sshd. Nothing of it touches\n" +
 			"this machine. Exit code 0 only if the attackers were banned, whoever is from another country or too many at a time\n" +
 			"was kept out, and the administrator was locked out for no longer than a trial.",
+		Example: `  sekisho lab
+  sekisho lab --sources 1000`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := &show{g: g, ui: newUI(g), sources: sources}
 			return s.run(cmd.Context(), length)
 		},
 	}
-	cmd.Flags().DurationVar(&length, "for", 2*time.Minute, "end at the latest after this long")
-	cmd.Flags().IntVar(&sources, "sources", 200, "how many sources the wave of attackers has")
+	cmd.Flags().DurationVar(&length, "for", 2*time.Minute, "end at the latest after a `DURATION`")
+	cmd.Flags().IntVar(&sources, "sources", 200, "how many sources the wave of attackers has, `N`")
 	return cmd
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func offCommand(g *globals) *cobra.Command {
-	var yes bool
+	var yes, rulesAlone bool
 	cmd := &cobra.Command{
 		Use:   "off",
 		Short: "Take every rule and ban of ours out of the kernel, and put sshd back, until the next apply",
@@ -24,11 +24,25 @@ func offCommand(g *globals) *cobra.Command {
 			"loaded at the next boot either. The daemon goes on reading and telling, but drops nobody. Then sshd's files are put\n" +
 			"back byte for byte as they were before the first apply, and sshd reads them: it listens where it did then. Where\n" +
 			"somebody changed a file since, only our marks are taken out of it. `sekisho apply` ends it.\n" +
-			"Asked twice on a terminal; elsewhere --yes is needed.",
-		Args: usageArgs(cobra.NoArgs),
+			"Asked twice on a terminal; elsewhere --yes is needed. With --firewall sshd stays as it is, hardened and at its port, for\n" +
+			"a later off to put back: it is what the removal of a package does.",
+		Example: `  sekisho off --yes`,
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			u := newUI(g)
 			log := slog.New(slog.NewTextHandler(g.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			if rulesAlone {
+				if !yes {
+					if err := askOff(cmd.Context(), u); err != nil {
+						return err
+					}
+				}
+				reply, err := g.rulesOff(cmd.Context(), log)
+				if err != nil {
+					return err
+				}
+				return tellReply(g, reply)
+			}
 			host, err := g.sshdHost(log, loginSource{})
 			if err != nil {
 				return err
@@ -48,12 +62,7 @@ func offCommand(g *globals) *cobra.Command {
 			}
 			// The rules first: they would keep out whoever comes by the port that sshd had.
 			// And where they stay sshd does, too.
-			var reply daemon.Reply
-			err = newClient(g).post(cmd.Context(), "off", struct{}{}, &reply)
-			if errors.Is(err, errSilent) {
-				err = aloneError(daemon.Off(cmd.Context(), g.daemonOptions(log)))
-				reply = daemon.Reply{OK: true, Text: "off: nothing of ours is in the kernel; `sekisho apply` puts rules in force again"}
-			}
+			reply, err := g.rulesOff(cmd.Context(), log)
 			if err != nil {
 				return err
 			}
@@ -74,7 +83,18 @@ func offCommand(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&rulesAlone, "firewall", false, "the rules alone")
 	return cmd
+}
+
+// rulesOff takes the rules away, by the daemon where one runs.
+func (g *globals) rulesOff(ctx context.Context, log *slog.Logger) (reply daemon.Reply, err error) {
+	err = newClient(g).post(ctx, "off", struct{}{}, &reply)
+	if errors.Is(err, errSilent) {
+		err = aloneError(daemon.Off(ctx, g.daemonOptions(log)))
+		reply = daemon.Reply{OK: true, Text: "off: nothing of ours is in the kernel; `sekisho apply` puts rules in force again"}
+	}
+	return reply, err
 }
 
 // tellReturn tells what becomes of sshd.

@@ -25,6 +25,8 @@ func planCommand(g *globals) *cobra.Command {
 			"Where it names targets: how the rules of their security groups differ from people's fixed addresses.\n" +
 			"Nothing is changed. Who is not root does not see all of sshd's.\n" +
 			"The exit code is 0 where nothing would change, 2 where something would, 1 for every error.",
+		Example: `  sekisho plan
+  sekisho plan --groups`,
 		Args: func(cmd *cobra.Command, args []string) error { return failureOf(usageArgs(cobra.NoArgs)(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.plan(cmd.Context(), about)

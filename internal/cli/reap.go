@@ -10,7 +10,9 @@ import (
 
 	"sekisho/internal/access"
 	"sekisho/internal/config"
+	"sekisho/internal/landlock"
 	"sekisho/internal/securitygroup"
+	"sekisho/internal/systemd"
 )
 
 func reapCommand(g *globals) *cobra.Command {
@@ -40,6 +42,9 @@ func reapCommand(g *globals) *cobra.Command {
 			if len(c.Places()) == 0 {
 				return &exitError{exitUsage, withHint(fmt.Errorf("%s names no place to look at", g.configPath), "name targets, or the `regions` of an account of aws.accounts")}
 			}
+			if systemd.IsService() {
+				landlock.Confine(g.debugLog(), true) // AWS's credentials may come from a program
+			}
 			for {
 				err := c.reap(cmd.Context())
 				if wait == 0 {
@@ -53,7 +58,7 @@ func reapCommand(g *globals) *cobra.Command {
 			}
 		},
 	}
-	cmd.Flags().StringVar(&every, "every", "", "look again and again, after so long")
+	cmd.Flags().StringVar(&every, "every", "", "look again and again, each `DURATION`")
 	return cmd
 }
 

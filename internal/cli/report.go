@@ -31,7 +31,7 @@ func reportCommand(g *globals) *cobra.Command {
 			"logged in from where. It asks the daemon; where none runs, or with --state-dir, it reads the state itself, which needs root.",
 		Example: `  sekisho report
   sekisho report --days 30 --html report.html
-  sekisho report --html - --lang ja | mail -a 'Content-Type: text/html' ...`,
+  sekisho report --html - --lang ja > week.html`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if days < 1 || days > report.MaxDays {
@@ -69,9 +69,9 @@ func reportCommand(g *globals) *cobra.Command {
 			return r.WriteText(g.stdout, report.TextOptions{Language: l, Columns: columns, Color: u.colorOut})
 		},
 	}
-	cmd.Flags().IntVar(&days, "days", 7, "of how many days, today included (1 to 400)")
+	cmd.Flags().IntVar(&days, "days", 7, "of the last `N` days, today included (1 to 400)")
 	cmd.Flags().StringVar(&page, "html", "", "write a page that stands alone to a `FILE`, - for standard output")
-	cmd.Flags().StringVar(&language, "lang", "", "en or ja (default: by LC_ALL, LC_MESSAGES, LANG)")
+	cmd.Flags().StringVar(&language, "lang", "", "the `LANGUAGE`, en or ja (default: by LC_ALL, LC_MESSAGES, LANG)")
 	return cmd
 }
 

@@ -129,6 +129,7 @@ func newRoot(g *globals) *cobra.Command {
 	flags.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
 		initCommand(g),
+		importCommand(g),
 		checkCommand(g),
 		planCommand(g),
 		applyCommand(g),
@@ -154,7 +155,6 @@ func newRoot(g *globals) *cobra.Command {
 		approvalsCommand(g),
 		approveCommand(g),
 		denyCommand(g),
-		gateCommand(g),
 		whereCommand(g),
 		sshCommand(g),
 		connectCommand(g),
@@ -171,6 +171,7 @@ func newRoot(g *globals) *cobra.Command {
 		countryCommand(g),
 		versionCommand(g),
 	)
+	group(root)
 	return root
 }
 

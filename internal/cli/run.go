@@ -12,6 +12,7 @@ import (
 	"sekisho/internal/config"
 	"sekisho/internal/daemon"
 	"sekisho/internal/journal"
+	"sekisho/internal/systemd"
 )
 
 func runCommand(g *globals) *cobra.Command {
@@ -26,7 +27,7 @@ func runCommand(g *globals) *cobra.Command {
 			log, closeLog := g.serviceLog(verbose, jsonLog)
 			defer closeLog()
 			o := g.daemonOptions(log)
-			o.WithoutGate = withoutGate
+			o.WithoutGate, o.Confine = withoutGate, systemd.IsService()
 			d := daemon.New(o)
 			reload := func(ctx context.Context) error {
 				select {
@@ -41,7 +42,7 @@ func runCommand(g *globals) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&verbose, "debug", false, "log more")
 	cmd.Flags().BoolVar(&jsonLog, "json-log", false, "log JSON")
-	cmd.Flags().BoolVar(&withoutGate, "without-gate", false, "leave the gate that the configuration asks for to `sekisho gate`")
+	cmd.Flags().BoolVar(&withoutGate, "without-gate", false, "leave the gate that the configuration asks for to sekisho gate")
 	return cmd
 }
 
@@ -99,7 +100,9 @@ func reloadCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Have the daemon read the configuration again",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: "Have the daemon read its configuration file again, and put it in force but for who reaches what (exposure, ssh, admins,\n" +
+			"firewall): that is `sekisho apply`'s. A file with a mistake leaves what is in force as it is, and is told.",
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Looked at here first: the errors come with their places, and the daemon
 			// is not troubled with a file that is wrong anyway.

@@ -22,6 +22,9 @@ func statusCommand(g *globals) *cobra.Command {
 		Short: "Show what is going on, what is wrong first",
 		Long: "Show what is going on, what is wrong first and what to do about it. The exit code is 1 where something is wrong.\n" +
 			"With --check: one line and an exit code as Nagios and its kin take them: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (no answer).",
+		Example: `  sekisho status
+  sekisho status --all
+  sekisho status --check      # for Nagios and its kin`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s hostStatus

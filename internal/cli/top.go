@@ -26,7 +26,8 @@ func topCommand(g *globals) *cobra.Command {
 		Long: "Watch what is going on, on the whole terminal: attempts a second, who attacks and as whom, bans and grants with the time\n" +
 			"that is left, what is on trial, what is wrong first. Keys unban, ban and tell why; ? lists them.\n" +
 			"With --json: one object a second, one a line.",
-		Args: usageArgs(cobra.NoArgs),
+		Example: `  sekisho top`,
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host := topHost{g, newClient(g)}
 			if g.json {

@@ -24,7 +24,7 @@ import (
 	"sekisho/internal/daemon"
 )
 
-var updateScreens = flag.Bool("update", false, "write the goldens of top's screens")
+var update = flag.Bool("update", false, "write what is generated anew: docs/commands.md, the goldens of top's screens")
 
 // headOf is a program that runs another and ends it after so many lines, which it prints.
 func headOf(lines string, argv []string) int {
@@ -175,7 +175,7 @@ func golden(t *testing.T, name, screen string) {
 	t.Helper()
 	got := title.ReplaceAllString(screen, "sekisho on HOST $1 CLOCK\n")
 	name = filepath.Join("testdata", "top", name)
-	if *updateScreens {
+	if *update {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}

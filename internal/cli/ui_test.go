@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sekisho/internal/config"
+	"sekisho/internal/gate/api"
+	gateclient "sekisho/internal/gate/client"
 )
 
 func testUI(color bool) (u *ui, stdout, stderr *bytes.Buffer) {
@@ -201,5 +203,23 @@ func TestNewUIOnTerminal(t *testing.T) {
 				t.Errorf("newUI = %+v", u)
 			}
 		})
+	}
+}
+
+// TestDoorsErrors: why a host has not opened a door is told, once; what is only remembered of
+// one that is open is not told as if it were tried again.
+func TestDoorsErrors(t *testing.T) {
+	u, stdout, _ := testUI(false)
+	at := &atGate{Client: &gateclient.Client{}}
+	waits := api.Grant{Person: "hanako", State: api.Asked, Error: "port 22 is none of SSH's", Warnings: []string{"box-1 has not said yet that it is open"}}
+	gone := api.Grant{Person: "hanako", State: api.Open, Error: "its rule is gone", Warnings: []string{"open it once more"}}
+	u.doors(at, []api.Door{
+		{Target: "box", Kind: api.KindHost, Connected: true, Grants: []api.Grant{waits, waits, {Person: "taro", Error: "no"}}},
+		{Target: "web", Kind: api.KindGroup, Grants: []api.Grant{gone}},
+	}, "hanako")
+	const want = "warning: box: box-1 has not said yet that it is open\nwarning: box: port 22 is none of SSH's\n   hint: the gate goes on trying\nwarning: web: open it once more\n"
+	_, warnings, _ := strings.Cut(stdout.String(), "warning: ")
+	if diff := cmp.Diff(want, "warning: "+warnings); diff != "" {
+		t.Error(diff)
 	}
 }

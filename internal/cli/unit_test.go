@@ -104,9 +104,14 @@ func TestUnitOfSSHDsBoot(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"ProtectSystem", "CapabilityBoundingSet", "RequiredBy", "ReadOnlyPaths", "ConditionKernelCommandLine"} {
+	for _, key := range []string{"RequiredBy", "ReadOnlyPaths", "ConditionKernelCommandLine", "PrivateNetwork"} {
 		if words, ok := unit[key]; ok {
-			t.Errorf("%s=%s: it must write /etc, hold nobody up, and always run", key, words)
+			t.Errorf("%s=%s: it must write /etc, hold nobody up, always run, and release this host's ports", key, words)
+		}
+	}
+	for _, path := range []string{"/etc", "-/var/lib/sekisho", "-/proc/sys/net"} {
+		if !slices.Contains(unit["ReadWritePaths"], path) {
+			t.Errorf("it cannot write %s", path)
 		}
 	}
 	if !slices.Contains(rules["ExecStart"], "--firewall") || !slices.Contains(guard["Also"], "sekisho-sshd.service") {
@@ -120,7 +125,7 @@ func TestUnitOfTheReaper(t *testing.T) {
 	unit, timer, guard := readUnit(t, "sekisho-reap.service"), readUnit(t, "sekisho-reap.timer"), readUnit(t, "sekisho.service")
 	for key, want := range map[string][]string{
 		"Type": {"oneshot"}, "ExecStart": {"/usr/local/bin/sekisho", "reap"}, "EnvironmentFile": {"-/etc/sekisho/aws.env"},
-		"ProtectSystem": {"strict"}, "ProtectHome": {"yes"}, "NoNewPrivileges": {"yes"}, "PrivateDevices": {"yes"},
+		"ProtectSystem": {"full", "strict"}, "ProtectHome": {"yes"}, "NoNewPrivileges": {"yes"}, "PrivateDevices": {"yes"},
 		"RestrictAddressFamilies": {"AF_INET", "AF_INET6"}, "After": {"network-online.target"}, "Wants": {"network-online.target"},
 	} {
 		if !slices.Equal(unit[key], want) {
@@ -149,32 +154,6 @@ func TestUnitOfTheReaper(t *testing.T) {
 	command, err := os.ReadFile("reap.go")
 	if err != nil || !bytes.Contains(command, []byte(`"reap"`)) {
 		t.Errorf("there is no such command: %v", err)
-	}
-}
-
-// TestUnitsAreInstalled: `make install` knows every unit, and so does `make uninstall`.
-func TestUnitsAreInstalled(t *testing.T) {
-	makefile, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := os.ReadDir(unitDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, install, _ := strings.Cut(string(makefile), "\ninstall:")
-	install, uninstall, _ := strings.Cut(install, "\nuninstall:")
-	for _, file := range files {
-		name := file.Name()
-		if filepath.Ext(name) == ".sysusers" { // has another name there
-			continue
-		}
-		if !slices.Contains(strings.FieldsFunc(install, func(r rune) bool { return r == ' ' || r == ';' }), name) {
-			t.Errorf("%s is not installed", name)
-		}
-		if !slices.Contains(strings.Fields(uninstall), "$(DESTDIR)$(UNITDIR)/"+name) {
-			t.Errorf("%s is not uninstalled", name)
-		}
 	}
 }
 

@@ -19,7 +19,8 @@ func whereCommand(g *globals) *cobra.Command {
 		Long: "Look through all groups in all accounts and regions of the configuration, also those that no target names, for rules that let an\n" +
 			"address in: by the address itself, by a network that holds it, or by a prefix list. The exit code is 1 where something could\n" +
 			"not be looked at.",
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Example: `  sekisho where 203.0.113.7`,
+		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			addr, err := netip.ParseAddr(args[0])
 			if err != nil {

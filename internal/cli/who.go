@@ -18,6 +18,8 @@ func whoCommand(g *globals) *cobra.Command {
 		Long: "Show who gets to the port of each target (default: of all) right now: what the gate that the configuration names has open, as far\n" +
 			"as you may see it; or, where it names none, by which rule of the security group: a fixed address, a lease, or a rule that is not\n" +
 			"ours. The exit code is 1 where a lease that has ended still lets somebody in, or something could not be looked at.",
+		Example: `  sekisho who
+  sekisho who web-prod`,
 		ValidArgsFunction: g.targetNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			at, err := g.gateway(direct)

@@ -14,16 +14,25 @@ import (
 )
 
 func whyCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var direct bool
+	cmd := &cobra.Command{
 		Use:   "why ADDR | PERSON TARGET",
 		Short: "Say why an address is in or out, or why somebody may open a target",
-		Long: "With an address: everything that is known of it on this host. With a person and a target: each reason for a yes or a no; the exit\n" +
+		Long: "With an address: everything that is known of it on this host. With a person and a target: each reason for a yes or a no, as the gate\n" +
+			"has it where the configuration names one (an administrator may ask for anybody, others for themselves); the exit\n" +
 			"code is 1 where the person gets in neither on request nor by a fixed address.",
 		Example: `  sekisho why 203.0.113.7
   sekisho why hanako web-prod`,
 		Args: usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
+				at, err := g.gateway(direct)
+				if err != nil {
+					return err
+				}
+				if at != nil {
+					return at.why(cmd.Context(), args[0], args[1])
+				}
 				return whyTarget(cmd.Context(), g, args[0], args[1])
 			}
 			addr, err := netip.ParseAddr(args[0])
@@ -42,6 +51,8 @@ func whyCommand(g *globals) *cobra.Command {
 			return nil
 		},
 	}
+	gateFlags(g, cmd, &direct)
+	return cmd
 }
 
 // printWhy tells it in the order in which it is decided.
@@ -66,7 +77,11 @@ func printWhy(u *ui, r daemon.WhyReply) {
 		rows = append(rows, []string{"country", countryName(r.Country)})
 	}
 	if r.Grant != nil {
-		rows = append(rows, []string{"grant", fmt.Sprintf("%s, %s left: %s (by %s)", printable.Prefix(r.Grant.Prefix), shortDuration(r.Grant.Until.Sub(now)), r.Grant.Reason, r.Grant.Holder)})
+		why := ""
+		if r.Grant.Reason != "" {
+			why = ": " + r.Grant.Reason
+		}
+		rows = append(rows, []string{"grant", fmt.Sprintf("%s, %s left%s (by %s)", printable.Prefix(r.Grant.Prefix), shortDuration(r.Grant.Until.Sub(now)), why, r.Grant.Holder)})
 	}
 	for _, b := range r.Bans {
 		rows = append(rows, []string{"ban", fmt.Sprintf("%s, %s left, cause %s: %s (by %s)", printable.Prefix(b.Prefix), left(b, now), b.Cause, b.Reason, b.Holder)})

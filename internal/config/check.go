@@ -34,8 +34,10 @@ func (d *decoder) checkReach(c *Config) {
 	const put = "put your own fixed address under admins"
 	d.rule(c.Exposure == ExposureFixed && len(others) == 0, put+", or set exposure: public",
 		"nobody could come in: exposure is fixed, and admins names nobody elsewhere", "exposure", "admins")
-	// A grant is given on this host: who has none could not ask for one.
-	d.rule(c.Exposure == ExposureOnRequest && len(others) == 0, put+": a grant is given on this host, and whoever has none cannot get there to give one",
+	// A grant is given on this host: who has none could not ask for one. A gate may be out of reach.
+	d.rule(c.Exposure == ExposureOnRequest && len(others) == 0 && c.Gate.URL != "", put+": this host may lose the gate, or is not enrolled there yet",
+		"nobody could come in without the gate: exposure is on_request, and admins names nobody elsewhere", "exposure", "admins", "gate.url")
+	d.rule(c.Exposure == ExposureOnRequest && len(others) == 0 && c.Gate.URL == "", put+": a grant is given on this host, and whoever has none cannot get there to give one",
 		"nobody could come in for the first time: exposure is on_request, and admins names nobody elsewhere", "exposure", "admins")
 	d.rule(!c.Firewall.IPv6 && len(others) > 0 && !slices.ContainsFunc(others, func(p netip.Prefix) bool { return !v6(p) }),
 		"put an IPv4 address under admins too, or leave firewall.ipv6 out",

@@ -50,6 +50,7 @@ type Options struct {
 	Logger     *slog.Logger
 
 	WithoutGate bool // the gate that the configuration may ask for runs by itself
+	Confine     bool // this process is the service, and writes nowhere but to its own folders from then on
 
 	reap reapTimes
 }
@@ -170,6 +171,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 			return err
 		}
 		defer control.Close()
+	}
+	if d.opts.Confine {
+		folders := []string{d.opts.StateDir}
+		if d.opts.Socket != "" {
+			folders = append(folders, filepath.Dir(d.opts.Socket))
+		}
+		confine(cfg, d.log, folders...)
 	}
 	st, report, err := store.Open(ctx, filepath.Join(d.opts.StateDir, "state.db"), store.Options{Logger: d.log})
 	if err != nil && !errors.Is(err, store.ErrDegraded) {

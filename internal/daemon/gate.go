@@ -458,7 +458,7 @@ func (h gateHost) Cut(ctx context.Context, p netip.Prefix) error {
 	held = slices.DeleteFunc(held, func(other netip.Prefix) bool { return !other.Overlaps(p) })
 	cut := []netip.Prefix{p}
 	if len(held) > 0 {
-		peers, err := conntrack.Established(ctx, ports)
+		peers, err := conntrack.Established(ctx, ports) // since before that is remembered
 		if err != nil {
 			return err
 		}
@@ -478,6 +478,42 @@ func (h gateHost) Cut(ctx context.Context, p netip.Prefix) error {
 		d.log.Info("connections ended, as the gate asked for", "prefix", p, "connections", n)
 	}
 	return err
+}
+
+// Seen implements agent.Host.
+func (h gateHost) Seen(ctx context.Context) (away, in []netip.Addr, err error) {
+	d := h.d
+	now := time.Now()
+	d.mu.Lock()
+	fw, ports := d.fw, slices.Concat(d.cfg.SSH.Ports, d.want.Ports)
+	held := map[netip.Prefix]bool{} // by now; each an address or an IPv6 /64
+	for _, l := range d.liveGrants(now) {
+		held[l.Prefix] = true
+	}
+	d.mu.Unlock()
+	if fw == nil {
+		return nil, nil, nil
+	}
+	knocks, err := fw.Knocks(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range knocks {
+		switch {
+		case k.In:
+			in = append(in, k.Addr)
+		case !held[netip.PrefixFrom(k.Addr, k.Addr.BitLen())] && !held[netip.PrefixFrom(k.Addr, 64).Masked()]:
+			away = append(away, k.Addr)
+		}
+	}
+	peers, err := conntrack.Established(ctx, ports)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range peers {
+		in = append(in, p.Addr())
+	}
+	return away, in, nil
 }
 
 // takeBack notes that a grant of the gate's was taken back here, and is its last row: the

@@ -166,6 +166,33 @@ func TestGateHost(t *testing.T) {
 	check("off", h.Let(ctx, []agent.Grant{g}), "the host's firewall is not in force (a dry run, or off): it lets everybody in, or another decides")
 }
 
+// TestGateSeen: who holds a grant by now was not turned away.
+func TestGateSeen(t *testing.T) {
+	f := follow(t, dryFiles+"log: {source: files, files: [DIR/a]}\n")
+	f.start(t)
+	ctx, h := t.Context(), gateHost{f.Daemon}
+	if away, _, err := h.Seen(ctx); err != nil || len(away) > 0 {
+		t.Errorf("without a firewall: %v, %v", away, err)
+	}
+	fake := opens(t, f.Daemon, firewall.ExposureOnRequest)
+	for _, a := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1"} {
+		fake.Knock(netip.MustParseAddr(a))
+	}
+	if got := words(h.Let(ctx, []agent.Grant{gateGrant(grantA, "hanako", "192.0.2.1/32", time.Hour), gateGrant(grantB, "hanako", "2001:db8::/64", time.Hour)})); got[0] != "" || got[1] != "" {
+		t.Fatalf("%q", got)
+	}
+	fake.Knock(netip.MustParseAddr("2001:db8::7"))
+	away, in, err := h.Seen(ctx)
+	slices.SortFunc(away, netip.Addr.Compare)
+	if err != nil || fmt.Sprint(away) != "[192.0.2.2 2001:db8:0:1::1]" || !slices.Contains(in, netip.MustParseAddr("2001:db8::7")) {
+		t.Errorf("%v, %v, %v", away, in, err)
+	}
+	fake.FailCall("Knocks", errors.New("no"))
+	if _, _, err := h.Seen(ctx); err == nil {
+		t.Error("no error")
+	}
+}
+
 // TestGateUnput: what the kernel did not take is told, and tried again.
 func TestGateUnput(t *testing.T) {
 	f := follow(t, dryFiles+"log: {source: files, files: [DIR/a]}\n")

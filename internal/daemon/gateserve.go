@@ -31,6 +31,7 @@ type GateOptions struct {
 	StateDir string
 	Logger   *slog.Logger
 	First    func(link string, until time.Time) // is told how the first administrator is made
+	Confine  bool                               // this process is the service, and writes nowhere but to its own folder from then on
 }
 
 // Gate is the gate alone, without the guard: it needs no rights but to its state folder.
@@ -66,6 +67,9 @@ func (g *Gate) Run(ctx context.Context) error {
 	cfg, err := g.o.Load()
 	if err != nil {
 		return err
+	}
+	if g.o.Confine {
+		confine(cfg, g.o.Logger, g.o.StateDir)
 	}
 	tasks, ctx := errgroup.WithContext(ctx)
 	stopTelling := g.beginTelling(ctx, cfg.Notify, func() {})

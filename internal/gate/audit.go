@@ -18,6 +18,7 @@ func Actions() []string {
 		"end.disabled", // it ends with its person's being disabled
 		"end.policy",   // the policy does not allow it any more
 		"stuck",        // it is past its end, and cannot be ended
+		"left",         // nor could it be until its rule had ended by its own tags: its account is not in the configuration any more
 		"person.add", "person.edit", "person.delete", "person.invite", "person.disable", "person.enable",
 		"person.groups", // an identity provider names other groups than before
 		"passkey.add", "passkey.delete",

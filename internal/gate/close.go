@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"time"
 
 	"sekisho/internal/access"
 	"sekisho/internal/gate/api"
@@ -166,19 +167,62 @@ func (g *Gate) recheckRow(ctx context.Context, d *directory, r row) {
 	case !ok:
 		_, _ = g.end(ctx, Who{}, r, "policy", false)
 	case !until.IsZero() && until.Before(r.Until):
-		_, err := g.change(ctx, r.ID, func(tx *ledger.Tx, r *row) ([]api.Entry, error) {
-			if r.State != api.Open && r.State != api.Asked || !until.Before(r.Until) {
-				return nil, errNothing
-			}
-			r.Until = until
-			e := g.entry(Who{}, "shorten", *r)
-			e.Why = "the policy allows it for less time since"
-			return []api.Entry{e}, nil
-		})
-		if err != nil {
-			g.log.Warn("a grant could not be shortened yet", "grant", r.ID, "error", err)
-			g.recheckSoon()
+		g.shorten(ctx, d, r, until)
+	}
+}
+
+// shorten has r end at until, which is sooner. The tag of a rule comes first, so that it
+// never says more than is promised, and that takes a while.
+func (g *Gate) shorten(ctx context.Context, d *directory, r row, until time.Time) {
+	switch {
+	case r.at.Host != "" || r.Foreign || r.State != api.Open: // put writes the tag
+		g.writeShorter(ctx, r, until, r.at.Host != "" || r.Foreign)
+		return
+	case g.shortening.has(r.ID):
+		return
+	}
+	g.shortening.put(r.ID, true)
+	g.spawn(func() {
+		select {
+		case g.slots <- struct{}{}:
+			defer func() { <-g.slots }()
+		case <-g.life.Done():
 		}
+		ctx, cancel := context.WithTimeout(g.life, workTime)
+		defer cancel()
+		err := g.shortenTag(ctx, d, r, until)
+		if err != nil {
+			g.log.Warn("the tag of a grant's rule could not be shortened; it is tried again", "grant", r.ID, "target", r.Target, "person", r.Person, "error", err)
+		}
+		g.writeShorter(g.life, r, until, err == nil)
+		g.shortening.take(r.ID)
+		g.recheckSoon() // what has changed meanwhile was not looked at
+	})
+}
+
+// writeShorter writes that r ends at until. Where its tag may say more (tagged is false) it
+// is one that is asked for, and put writes that.
+func (g *Gate) writeShorter(ctx context.Context, r row, until time.Time, tagged bool) {
+	rev := r.Rev
+	is, err := g.change(ctx, r.ID, func(tx *ledger.Tx, r *row) ([]api.Entry, error) {
+		if r.State != api.Open && r.State != api.Asked || !until.Before(r.Until) {
+			return nil, errNothing
+		}
+		r.Until = until
+		if !tagged || r.at.Host == "" && !r.Foreign && r.Rev != rev { // somebody may have made it longer since
+			r.State = api.Asked
+			g.own(r, g.now())
+		}
+		e := g.entry(Who{}, "shorten", *r)
+		e.Why = "the policy allows it for less time since"
+		return []api.Entry{e}, nil
+	})
+	switch {
+	case err != nil:
+		g.log.Warn("a grant could not be shortened yet", "grant", r.ID, "error", err)
+		g.recheckSoon()
+	case is.State == api.Asked && is.Owner == g.instance:
+		g.work(is.ID)
 	}
 }
 
@@ -252,6 +296,7 @@ func (g *Gate) answer(ctx context.Context, who Who, id string, q api.AnswerReque
 		r.Approver = who.Person
 		if !yes {
 			r.over(now, "denied")
+			r.Error = why
 			e := g.entry(who, "deny", *r)
 			e.Why = why
 			return []api.Entry{e}, nil

@@ -9,25 +9,22 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"sekisho/internal/config"
 	"sekisho/internal/gate/api"
 	"sekisho/internal/ledger"
+	"sekisho/internal/ledger/postgrestest"
 	"sekisho/internal/securitygroup"
 	"sekisho/internal/securitygroup/ec2test"
 )
@@ -444,76 +441,17 @@ func (c *crashes) verify() {
 // address.
 func postgres(t *testing.T) string {
 	t.Helper()
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // Debian's
-	if own, err := exec.LookPath("initdb"); err == nil {
-		found = append(found, own)
+	s, err := postgrestest.New()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skipf("LEFT OUT: %v: make deps installs it", err)
 	}
-	if len(found) == 0 {
-		t.Skip("LEFT OUT: PostgreSQL's initdb is not there: make deps installs it")
-	}
-	bin := filepath.Dir(slices.Max(found))
-	dir, err := os.MkdirTemp("", "sekisho-gate-postgres-")
 	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	var cred *syscall.Credential
-	if os.Geteuid() == 0 { // as which it does not run
-		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(nobody.Uid)
-		gid, _ := strconv.Atoi(nobody.Gid)
-		cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	init := exec.Command(filepath.Join(bin, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "gate", "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-instructions")
-	init.Dir, init.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred}
-	if out, err := init.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := probe.Addr().(*net.TCPAddr).Port
-	_ = probe.Close()
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", filepath.Join(dir, "data"), "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+dir)
-	cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred, Pdeathsig: syscall.SIGQUIT}
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // whose death the signal is of
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		<-ended
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	dsn := fmt.Sprintf("postgres://gate@127.0.0.1:%d/postgres?sslmode=disable", port)
-	late := time.Now().Add(30 * time.Second)
-	for {
-		l, err := ledger.Open(t.Context(), dsn, ledger.Options{})
-		if err == nil {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return dsn
-		}
-		if time.Now().After(late) || errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
-		if err := pause(t.Context(), 100*time.Millisecond); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return s.Database(t)
 }

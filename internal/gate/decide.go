@@ -207,7 +207,7 @@ func errDisabled(person string) *api.Error {
 }
 
 func errNobody(person string) *api.Error {
-	return api.Errorf(api.NotFound, "", "there is nobody called %q", short(person, 80))
+	return api.Errorf(api.NotFound, "administrators see who there is: `sekisho gate people`, or the page of people", "there is nobody called %q", short(person, 80))
 }
 
 func errNoGrant() *api.Error {

@@ -50,6 +50,7 @@ type edits struct {
 // Groups opens and shuts doors in security groups: *access.Access is what does.
 type Groups interface {
 	Open(ctx context.Context, door access.Door, prefix netip.Prefix, id, person string, length time.Duration, ready func()) (access.Opened, error)
+	Shorten(ctx context.Context, door access.Door, prefix netip.Prefix, id string, length time.Duration) error
 	Release(ctx context.Context, door access.Door, o access.Opened) error
 	Reap(ctx context.Context, places []securitygroup.Place) access.Reaped
 	Who(ctx context.Context, doors []access.Door) ([]access.Admitted, []access.Failure)

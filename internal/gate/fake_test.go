@@ -26,7 +26,7 @@ type fakeGroups struct {
 	twice   []string        // ids at which two were at once
 	opened  int
 	takes   time.Duration
-	// meet is asked before ("open", "release") and after ("opened", "released") each call.
+	// meet is asked before ("open", "shorten", "release") and after ("opened", "shortened", "released") each call.
 	meet func(what, id string) error
 }
 
@@ -86,13 +86,31 @@ func (f *fakeGroups) Open(ctx context.Context, door access.Door, prefix netip.Pr
 		f.leases[at] = map[string]securitygroup.Lease{}
 	}
 	l := securitygroup.Lease{ID: id, Person: person, Until: time.Now().Add(length)}
+	longer := false
 	if old := f.leases[at][id]; old.Until.After(l.Until) {
-		l.Until = old.Until
+		l.Until, longer = old.Until, old.Until.Sub(l.Until) > 5*time.Second
 	}
 	f.leases[at][id] = l
 	f.opened++
 	f.mu.Unlock()
-	return access.Opened{Rule: securitygroup.Rule{ID: "sgr-" + at.prefix.String()}, Lease: l}, f.met("opened", id)
+	return access.Opened{Rule: securitygroup.Rule{ID: "sgr-" + at.prefix.String()}, Lease: l, Longer: longer}, f.met("opened", id)
+}
+
+func (f *fakeGroups) Shorten(ctx context.Context, door access.Door, prefix netip.Prefix, id string, length time.Duration) error {
+	if err := f.met("shorten", id); err != nil {
+		return err
+	}
+	if err := pause(ctx, f.takes); err != nil {
+		return err
+	}
+	at := place{door.AWS.Group, door.Port, prefix}
+	f.mu.Lock()
+	if l, there := f.leases[at][id]; there && l.Until.After(time.Now().Add(length)) {
+		l.Until = time.Now().Add(length)
+		f.leases[at][id] = l
+	}
+	f.mu.Unlock()
+	return f.met("shortened", id)
 }
 
 func (f *fakeGroups) Release(ctx context.Context, door access.Door, o access.Opened) error {

@@ -143,6 +143,7 @@ type Gate struct {
 	notBefore   memo[time.Time]  // that a grant is not looked at
 	endingSince memo[time.Time]
 	stuckTold   memo[bool]
+	shortening  memo[bool] // grants whose rule's tag is being made to end sooner
 	owedEnds    memo[owedEnd]
 
 	hostsMu    sync.Mutex

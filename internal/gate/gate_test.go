@@ -500,10 +500,32 @@ func TestApproval(t *testing.T) {
 			t.Errorf("got %+v, %v", c, err)
 		}
 		o = w.open(hanako, "db", api.OpenRequest{Reason: "certificate"})
-		if d, err := w.Deny(t.Context(), lea, o.ID, api.AnswerRequest{Reason: "no"}); err != nil || d.State != api.Ended || d.Why != "denied" {
+		if d, err := w.Deny(t.Context(), lea, o.ID, api.AnswerRequest{Reason: "no"}); err != nil || d.State != api.Ended || d.Why != "denied" || d.Error != "no" {
 			t.Errorf("got %+v, %v", d, err)
 		}
+		denied := func(who Who) *api.Denied {
+			d, err := w.Door(t.Context(), who, "db")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := w.Doors(t.Context(), who)
+			if i := slices.IndexFunc(all, func(d api.Door) bool { return d.Target == "db" }); err != nil || (all[i].Denied == nil) != (d.Denied == nil) {
+				t.Errorf("doors: %+v, %v", all, err)
+			}
+			return d.Denied
+		}
+		if d := denied(hanako); d == nil || d.By != "lea" || d.Why != "no" {
+			t.Errorf("who asked is told %+v", d)
+		}
+		for _, who := range []Who{lea, taro, ann} {
+			if d := denied(who); d != nil {
+				t.Errorf("%s is told %+v", who.Person, d)
+			}
+		}
 		o = w.open(hanako, "db", api.OpenRequest{Reason: "certificate"})
+		if d := denied(hanako); d != nil {
+			t.Errorf("asked anew: %+v", d)
+		}
 		err = w.ledger.Write(t.Context(), func(tx *ledger.Tx) error { // a day goes by
 			r, err := tx.Grant(o.ID)
 			if err == nil {

@@ -18,13 +18,13 @@ import (
 
 	"sekisho/internal/gate/api"
 	"sekisho/internal/ledger"
+	"sekisho/internal/printable"
 )
 
 const (
 	maxReported = 5000 // grants in one report
-	maxSeen     = 32   // addresses in one, that knocked
+	maxSaid     = 500  // characters of a host's error
 	seenFor     = 2 * time.Minute
-	maxSaid     = 500 // characters of a host's error
 
 	tokenTime  = 24 * time.Hour // of a host's token
 	ticketTime = 24 * time.Hour // of a stream's; it is a stream's no longer then
@@ -37,6 +37,7 @@ type stream struct {
 	ticket string
 	wake   chan struct{}
 	over   chan struct{} // closed when the host has begun another, or is forgotten
+	since  time.Time
 
 	mu      sync.Mutex
 	began   bool
@@ -51,11 +52,17 @@ type stream struct {
 type streams struct {
 	mu   sync.Mutex
 	at   map[string]*stream
-	seen map[string]map[netip.Addr]time.Time // who knocked at a host, and when we heard of it
+	seen map[string]seen // by host
+}
+
+// seen is who came to a host's port of late, and when we heard of it.
+type seen struct {
+	addrs []netip.Addr
+	at    time.Time
 }
 
 func newStreams() *streams {
-	return &streams{at: map[string]*stream{}, seen: map[string]map[netip.Addr]time.Time{}}
+	return &streams{at: map[string]*stream{}, seen: map[string]seen{}}
 }
 
 func (s *streams) wakeHost(host string) {
@@ -148,39 +155,68 @@ func (s *streams) all() []*stream {
 	return res
 }
 
-// knocked notes who knocked at a host and was not let in.
-func (s *streams) knocked(host string, addrs []netip.Addr, now time.Time) {
+// saw notes who came to a host's port, in the place of what it has said before.
+func (s *streams) saw(host string, addrs []netip.Addr, now time.Time) {
+	good := make([]netip.Addr, 0, len(addrs))
+	for _, a := range addrs {
+		a = a.Unmap().WithZone("") // which may be any text
+		if a.IsGlobalUnicast() && !slices.Contains(good, a) {
+			good = append(good, a)
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.seen[host]
-	if m == nil {
-		m = map[netip.Addr]time.Time{}
-		s.seen[host] = m
-	}
-	for a, t := range m {
-		if now.Sub(t) > seenFor {
-			delete(m, a)
-		}
-	}
-	for _, a := range addrs {
-		if _, there := m[a]; there || len(m) < maxSeen {
-			m[a] = now
-		}
+	if s.seen[host] = (seen{good, now}); len(good) == 0 {
+		delete(s.seen, host)
 	}
 }
 
-// knocking are those of them of p's family who are not in it, lately.
-func (s *streams) knocking(host string, p netip.Prefix, now time.Time) []string {
+// lately are those who came to a host's port.
+func (s *streams) lately(host string, now time.Time) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var res []string
-	for a, t := range s.seen[host] {
-		if now.Sub(t) <= seenFor && a.Is4() == p.Addr().Is4() && !p.Contains(a) {
-			res = append(res, a.String())
+	if is := s.seen[host]; now.Sub(is.at) <= seenFor {
+		return slices.Clone(is.addrs)
+	}
+	return nil
+}
+
+// elsewhere is from where who may be knocking at the host of r, which is in force and
+// theirs, where nobody has come in by it yet; "" where nothing is known of that. Strangers
+// knock as well, and may do so to be named here: only who knows an address as their own
+// should open it.
+func (g *Gate) elsewhere(who Who, r row, now time.Time) string {
+	away := g.streams.lately(r.at.Host, now)
+	if len(away) == 0 || now.Sub(r.Until.Add(-r.Length)) >= api.Fresh {
+		return ""
+	}
+	for _, o := range g.live.host(r.at.Host) {
+		if !o.lets(now) {
+			continue
+		}
+		n := len(away)
+		if away = slices.DeleteFunc(away, o.Prefix.Contains); len(away) < n && o.Person == who.Person {
+			return "" // they are in
 		}
 	}
-	slices.Sort(res)
-	return res
+	from := who.From.Unmap()
+	var near, all []string
+	for _, a := range away {
+		if from.IsValid() && (a == from || a.Is6() && netip.PrefixFrom(a, 64).Contains(from)) {
+			return fmt.Sprintf("%s has seen nobody come from %s yet, and turned away %s, where you are now: open it from here", r.at.Host, printable.Prefix(r.Prefix), a)
+		}
+		if all = append(all, a.String()); api.Akin(r.Prefix, a) {
+			near = append(near, a.String())
+		}
+	}
+	if len(near) > 0 {
+		all = near
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s has seen nobody come from %s yet, and turned away %s: if you know one as your own, open it for that by `sekisho open %s --ip ADDRESS`; strangers knock, too",
+		r.at.Host, printable.Prefix(r.Prefix), names(all), r.Target)
 }
 
 // hostName is what sessions of a host's stream are kept under: no person is called so.
@@ -204,9 +240,9 @@ func (g *Gate) Stream(ctx context.Context, who Who) (iter.Seq[api.Change], error
 	}
 	st := &stream{
 		host: who.Host, ticket: rand.Text(), wake: make(chan struct{}, 1), over: make(chan struct{}),
-		sent: map[string]api.HostGrant{}, until: map[string]time.Time{}, cut: map[string]bool{},
+		sent: map[string]api.HostGrant{}, until: map[string]time.Time{}, cut: map[string]bool{}, since: g.now(),
 	}
-	now := g.now()
+	now := st.since
 	err := g.ledger.Write(ctx, func(tx *ledger.Tx) error {
 		h, err := tx.Host(who.Host)
 		if err != nil {
@@ -251,7 +287,7 @@ func (g *Gate) Stream(ctx context.Context, who Who) (iter.Seq[api.Change], error
 				return
 			case <-st.wake:
 			case <-beat.C:
-				if !yield(api.Change{Beat: g.now()}) {
+				if !yield(api.Change{Beat: st.clock(g.now())}) {
 					return
 				}
 			}
@@ -322,6 +358,10 @@ func (g *Gate) hungUp(st *stream) {
 	}
 }
 
+// clock is what a stream says for the gate's clock: one that goes on as it began, whoever
+// sets the machine's.
+func (s *stream) clock(now time.Time) time.Time { return s.since.Add(now.Sub(s.since)) }
+
 // changes are what a stream has not said yet.
 func (g *Gate) changes(st *stream) []api.Change {
 	now := g.now()
@@ -349,7 +389,7 @@ func (g *Gate) changes(st *stream) []api.Change {
 		if all == nil {
 			all = []api.HostGrant{}
 		}
-		res = append(res, api.Change{Snapshot: &api.Snapshot{Host: st.host, Grants: all, Now: now, Ticket: st.ticket}})
+		res = append(res, api.Change{Snapshot: &api.Snapshot{Host: st.host, Grants: all, Now: st.clock(now), Ticket: st.ticket}})
 	} else {
 		for id := range st.sent {
 			if !want[id] {
@@ -357,6 +397,9 @@ func (g *Gate) changes(st *stream) []api.Change {
 			}
 		}
 		slices.SortFunc(res, func(a, b api.Change) int { return strings.Compare(a.End, b.End) })
+		if len(all) > 0 { // how long they last is from then on, however late they are read
+			res = append(res, api.Change{Beat: st.clock(now)})
+		}
 		for i := range all {
 			res = append(res, api.Change{Let: &all[i]})
 		}
@@ -410,7 +453,7 @@ func (g *Gate) Report(ctx context.Context, who Who, r api.Report) error {
 	if g.ledger == nil {
 		return errStateless("hosts cannot be enrolled")
 	}
-	if len(r.Grants) > maxReported || len(r.Seen) > maxSeen {
+	if len(r.Grants) > maxReported || len(r.Seen) > api.MaxSeen {
 		return api.Errorf(api.TooLarge, "report less at a time", "%d grants and %d addresses are too many for one report", len(r.Grants), len(r.Seen))
 	}
 	if st := g.streams.get(who.Host); st == nil || st.ticket != r.Ticket {
@@ -426,7 +469,9 @@ func (g *Gate) Report(ctx context.Context, who Who, r api.Report) error {
 		return err
 	}
 	now := g.now()
-	g.streams.knocked(who.Host, r.Seen, now)
+	if r.Seen != nil {
+		g.streams.saw(who.Host, r.Seen, now)
+	}
 	said := map[string]api.ReportedGrant{}
 	for _, s := range r.Grants {
 		said[s.ID] = s
@@ -585,7 +630,10 @@ func (g *Gate) Enrol(ctx context.Context, key ssh.PublicKey, q api.EnrolRequest,
 		_, err = tx.Append(api.Entry{Who: hostName(h.Name), Via: api.ViaHost, From: from, What: "host.enrol", Target: h.Name, Why: print, OK: true})
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return api.Host{}, api.Errorf(api.NotFound, "have an administrator make another: `sekisho gate add-host NAME`", "the token is not good: it was used, or replaced, or never was")
+	case err != nil:
 		return api.Host{}, g.tokenError("enrol a host", err)
 	}
 	g.streams.end(h.Name) // one with an older key
@@ -635,6 +683,9 @@ func (g *Gate) AddHost(ctx context.Context, who Who, name string) (api.Invitatio
 	token, now := rand.Text(), g.now()
 	until := now.Add(tokenTime)
 	err := g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		if err := tx.DeleteOnceOf(onceHost, hostName(name)); err != nil { // the last one counts
 			return err
 		}
@@ -662,6 +713,9 @@ func (g *Gate) DeleteHost(ctx context.Context, who Who, name string) error {
 		return errStateless("hosts cannot be enrolled")
 	}
 	err := g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		if err := tx.DeleteHost(name); err != nil {
 			return err
 		}

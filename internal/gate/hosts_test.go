@@ -37,6 +37,7 @@ type listener struct {
 	next   func() (api.Change, bool)
 	stop   func()
 	ticket string
+	timed  bool // the last was a beat, or came with one
 }
 
 func (w *world) listen(g *Gate, host string) (*listener, api.Snapshot) {
@@ -56,7 +57,8 @@ func (w *world) listen(g *Gate, host string) (*listener, api.Snapshot) {
 	return l, *c.Snapshot
 }
 
-// change is the next that is no beat.
+// change is the next that is no beat. What lets in comes with one, by which a host tells
+// how late it reads that.
 func (l *listener) change() api.Change {
 	l.t.Helper()
 	for {
@@ -64,6 +66,10 @@ func (l *listener) change() api.Change {
 		if !ok {
 			l.t.Fatal("the stream has ended")
 		}
+		if c.Let != nil && !l.timed {
+			l.t.Errorf("%s is let in, and no beat says when that was written", c.Let.Prefix)
+		}
+		l.timed = !c.Beat.IsZero() || c.Let != nil && l.timed
 		if c.Beat.IsZero() {
 			return c
 		}
@@ -439,4 +445,122 @@ func TestClean(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestElsewhere: who has opened a host and does not come is told whom it turned away.
+func TestElsewhere(t *testing.T) {
+	in(t, doors, func(t *testing.T, w *world) {
+		w.enrol("box-1", 1)
+		h, _ := w.listen(w.Gate, "box-1")
+		defer h.stop()
+		// opened opens box for who's own address, and has the host say that it did.
+		opened := func(who Who) api.Grant {
+			t.Helper()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if _, err := w.Open(context.Background(), who, "box", api.OpenRequest{Seconds: 7200}); err != nil {
+					t.Error(err)
+				}
+			}()
+			let := h.change().Let
+			w.report(w.Gate, "box-1", api.Report{Ticket: h.ticket, Grants: []api.ReportedGrant{{ID: let.ID, InForce: true}}})
+			<-done
+			o, err := w.Gate.Grant(t.Context(), who, let.ID)
+			if err != nil || !o.InForce || len(o.Warnings) > 0 {
+				t.Fatalf("%+v, %v", o, err)
+			}
+			return o
+		}
+		saw := func(addrs ...string) {
+			t.Helper()
+			seen := []netip.Addr{}
+			for _, a := range addrs {
+				seen = append(seen, netip.MustParseAddr(a))
+			}
+			w.report(w.Gate, "box-1", api.Report{Ticket: h.ticket, Grants: []api.ReportedGrant{}, Seen: seen})
+		}
+		o := opened(hanako)
+		warnings := func(who Who) string {
+			t.Helper()
+			o, err := w.Gate.Grant(t.Context(), who, o.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Join(o.Warnings, "|")
+		}
+		away := hanako
+		away.From = netip.MustParseAddr("192.0.2.9")
+		at6 := hanako
+		at6.From = netip.MustParseAddr("2001:db8:1:2::9")
+		const (
+			begins  = "box-1 has seen nobody come from 203.0.113.7 yet, and turned away "
+			ifYours = ": if you know one as your own, open it for that by `sekisho open box --ip ADDRESS`; strangers knock, too"
+			fromNow = ", where you are now: open it from here"
+		)
+		for _, tt := range []struct {
+			name string
+			seen []string
+			who  Who
+			want string
+		}{
+			{"nobody", nil, hanako, ""},
+			{"a stranger", []string{"192.0.2.9"}, hanako, begins + "192.0.2.9" + ifYours},
+			{"one who is near, and a stranger", []string{"192.0.2.9", "203.0.200.1"}, hanako, begins + "203.0.200.1" + ifYours},
+			{"the other family, and a stranger", []string{"192.0.2.9", "2001:db8::9"}, hanako, begins + "2001:db8::9" + ifYours},
+			{"from where they ask", []string{"203.0.200.1", "192.0.2.9"}, away, begins + "192.0.2.9" + fromNow},
+			{"the /64 from where they ask", []string{"192.0.2.9", "2001:db8:1:2::1"}, at6, begins + "2001:db8:1:2::1" + fromNow},
+			{"many", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"}, hanako, begins + "192.0.2.1, 192.0.2.2, 192.0.2.3, 192.0.2.4 and 2 more" + ifYours},
+			{"they are in", []string{"203.0.113.7", "192.0.2.9"}, hanako, ""},
+			{"somebody else looks", []string{"192.0.2.9"}, ann, ""},
+			{"what nobody comes from, or is a text", []string{"fe80::1%<b>x", "127.0.0.1", "224.0.0.1", "::", "::ffff:192.0.2.9"}, hanako, begins + "192.0.2.9" + ifYours},
+			{"they said nothing again", nil, hanako, ""},
+		} {
+			saw(tt.seen...)
+			if got := warnings(tt.who); got != tt.want {
+				t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+			}
+		}
+
+		// Another's address is no stranger's: they are in.
+		other := taro
+		other.From = netip.MustParseAddr("198.51.100.77")
+		opened(other)
+		saw("198.51.100.77", "192.0.2.9")
+		if got := warnings(hanako); got != begins+"192.0.2.9"+ifYours {
+			t.Errorf("%q", got)
+		}
+		if saw("198.51.100.77"); warnings(hanako) != "" {
+			t.Errorf("%q", warnings(hanako))
+		}
+
+		// A report that says nothing of it leaves it; it is forgotten by itself.
+		saw("192.0.2.9")
+		w.report(w.Gate, "box-1", api.Report{Ticket: h.ticket, Whole: true, Grants: []api.ReportedGrant{{ID: o.ID, InForce: true}}})
+		if warnings(hanako) == "" {
+			t.Error("it is forgotten at once")
+		}
+		passes(seenFor + time.Second)
+		if got := warnings(hanako); got != "" {
+			t.Errorf("it is not forgotten: %q", got)
+		}
+		// Only of late: who has had it open for long knows their way. Asked for longer, they may not.
+		passes(api.Fresh - seenFor)
+		if saw("192.0.2.9"); warnings(hanako) != "" {
+			t.Errorf("%q", warnings(hanako))
+		}
+		if _, err := w.Extend(t.Context(), hanako, o.ID, api.ExtendRequest{Seconds: 7200}); err != nil {
+			t.Fatal(err)
+		}
+		if got := warnings(hanako); got != begins+"192.0.2.9"+ifYours {
+			t.Errorf("%q", got)
+		}
+		// Too many are refused, and what was said before stays.
+		if err := w.Report(t.Context(), box1, api.Report{Ticket: h.ticket, Seen: make([]netip.Addr, api.MaxSeen+1)}); err == nil {
+			t.Error("too many are taken")
+		}
+		if warnings(hanako) == "" {
+			t.Error("it is forgotten")
+		}
+	})
 }

@@ -447,6 +447,9 @@ func (g *Gate) DeletePasskey(ctx context.Context, who Who, person string, id []b
 		return errAdmin()
 	}
 	err = g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		p, err := tx.Passkey(id)
 		if err != nil {
 			return err
@@ -661,6 +664,9 @@ func (g *Gate) Invite(ctx context.Context, who Who, name string) (api.Invitation
 	token := rand.Text() + rand.Text()
 	until := g.now().Add(inviteTime)
 	err = g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		if off, err := tx.IsDisabled(name); err != nil || off {
 			if off {
 				return errDisabled(name)

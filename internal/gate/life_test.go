@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"sekisho/internal/gate/api"
 	"sekisho/internal/ledger"
 	"sekisho/internal/notify"
+	"sekisho/internal/securitygroup"
 )
 
 // withoutHanako is doors where hanako is no ops any more.
@@ -328,6 +330,12 @@ func TestDisabledAdministrator(t *testing.T) {
 	in(t, yaml, func(t *testing.T, w *world) {
 		ottoAdmin := otto
 		ottoAdmin.Role = api.RoleAdmin
+		if _, err := w.AddPerson(t.Context(), ann, api.PersonEdit{Name: "kept"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.EditTarget(t.Context(), ann, "kept", api.TargetEdit{Config: "aws: {region: eu-central-1, group: sg-0123456789abcdef5}\nallow: [ops]\n"}); err != nil {
+			t.Fatal(err)
+		}
 		before, err := w.directory(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -344,6 +352,19 @@ func TestDisabledAdministrator(t *testing.T) {
 		w.dir.Store(before)
 		_, err = w.AddPerson(t.Context(), ottoAdmin, api.PersonEdit{Name: "jiro"})
 		refuses(t, "edit", err, api.Disabled)
+		for what, do := range map[string]func() error{
+			"invite somebody": func() error { _, err := w.Invite(t.Context(), ottoAdmin, "hanako"); return err },
+			"add a host":      func() error { _, err := w.AddHost(t.Context(), ottoAdmin, "box-2"); return err },
+			"forget a host":   func() error { return w.DeleteHost(t.Context(), ottoAdmin, "box-3") },
+			"remove a person": func() error { return w.DeletePerson(t.Context(), ottoAdmin, "kept") },
+			"remove a target": func() error { return w.DeleteTarget(t.Context(), ottoAdmin, "kept") },
+			"remove a passkey": func() error {
+				return w.DeletePasskey(t.Context(), ottoAdmin, "hanako", []byte("0123456789abcdef"))
+			},
+		} {
+			w.dir.Store(before)
+			refuses(t, what, do(), api.Disabled)
+		}
 	})
 }
 
@@ -589,4 +610,176 @@ func TestClocksDiffer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Policy allows for less time what is open: the tag of its rule says so first, whatever
+// fails or dies in between, and never more than the row does.
+func TestShortensTheTag(t *testing.T) {
+	shorter := strings.Replace(doors, "allow: [ops], at_most: 8h", "allow: [ops], at_most: 1h", 1)
+	ends := func(w *world, id string) time.Duration {
+		l, _ := w.groups.lease(id)
+		return time.Until(l.Until)
+	}
+	t.Run("the tag is first", func(t *testing.T) {
+		in(t, doors, func(t *testing.T, w *world) {
+			a := w.open(hanako, "web", api.OpenRequest{Seconds: 4 * 3600})
+			first := false
+			w.groups.meets(func(what, _ string) error {
+				if what == "shortened" {
+					r := w.row(a.ID)
+					first = time.Until(r.Until) > 3*time.Hour
+				}
+				return nil
+			})
+			w.configure(shorter)
+			passes(beatEvery + time.Second)
+			if left := ends(w, a.ID); !first || left > time.Hour+tagSlack || left < 59*time.Minute {
+				t.Errorf("the tag before the row: %v; it ends in %v", first, left)
+			}
+			if r := w.row(a.ID); r.State != api.Open || time.Until(r.Until) > time.Hour {
+				t.Errorf("got %+v", r)
+			}
+			if got := w.whats(a.ID); !slices.Equal(got, []string{"open", "opened", "shorten"}) {
+				t.Errorf("the audit: %v", got)
+			}
+		})
+	})
+	t.Run("the tag cannot be written", func(t *testing.T) {
+		in(t, doors, func(t *testing.T, w *world) {
+			a := w.open(hanako, "web", api.OpenRequest{Seconds: 4 * 3600})
+			w.groups.meets(func(what, _ string) error {
+				if what == "shorten" {
+					return errDown
+				}
+				return nil
+			})
+			w.configure(shorter)
+			passes(beatEvery + time.Second)
+			if r := w.row(a.ID); r.State != api.Asked || time.Until(r.Until) > time.Hour {
+				t.Errorf("got %+v", r)
+			}
+			w.groups.meets(nil)
+			passes(3 * time.Minute)
+			if r, left := w.row(a.ID), ends(w, a.ID); r.State != api.Open || r.Error != "" || left > time.Until(r.Until)+tagSlack {
+				t.Errorf("the tag ends in %v: %+v", left, r)
+			}
+			passes(time.Hour)
+			w.lets()
+		})
+	})
+	t.Run("it is being made longer", func(t *testing.T) {
+		in(t, doors, func(t *testing.T, w *world) {
+			a := w.open(hanako, "web", api.OpenRequest{Seconds: 2 * 3600})
+			done := make(chan error, 1)
+			w.groups.meets(func(what, _ string) error {
+				if what == "open" {
+					w.groups.meets(nil)
+					w.configure(shorter) // while AWS is asked
+					return pause(context.Background(), 10*time.Second)
+				}
+				return nil
+			})
+			go func() {
+				_, err := w.Extend(context.Background(), hanako, a.ID, api.ExtendRequest{Seconds: 4 * 3600})
+				done <- err
+			}()
+			<-done
+			passes(time.Minute)
+			if r, left := w.row(a.ID), ends(w, a.ID); r.State != api.Open || left > time.Until(r.Until)+tagSlack || left > time.Hour {
+				t.Errorf("the tag ends in %v: %+v", left, r)
+			}
+		})
+	})
+	t.Run("the gate dies before the row", func(t *testing.T) {
+		in(t, doors, func(t *testing.T, w *world) {
+			g, end := w.gate("two")
+			a, err := g.Open(t.Context(), hanako, "web", api.OpenRequest{Seconds: 4 * 3600})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.end()
+			w.groups.meets(func(what, _ string) error {
+				if what == "shortened" {
+					go kill(g, end)
+					return errDown
+				}
+				return nil
+			})
+			w.configure(shorter)
+			passes(time.Minute)
+			w.groups.meets(nil)
+			_, end3 := w.gate("three")
+			passes(2 * time.Minute)
+			if r, left := w.row(a.ID), ends(w, a.ID); r.State != api.Open || left > time.Until(r.Until)+tagSlack || left > time.Hour {
+				t.Errorf("the tag ends in %v: %+v", left, r)
+			}
+			end3()
+		})
+	})
+}
+
+// The account of what is open is taken out of the configuration: who can do something about
+// it is told at once, it is tried until the rule has ended by its own tags, and not for good.
+func TestAccountTakenAway(t *testing.T) {
+	with := strings.Replace(strings.Replace(doors, "version: 1\n", "version: 1\naws: {accounts: {prod: {role: 'arn:aws:iam::111122223333:role/gate'}}}\n", 1),
+		"web: {aws: {", "web: {aws: {account: prod, ", 1)
+	errGone := securitygroup.Open(securitygroup.Options{}).Rules(t.Context(), securitygroup.Place{Account: "prod", Region: "eu-central-1"}, securitygroup.Query{}, nil)
+	if !securitygroup.IsNoAccount(errGone) {
+		t.Fatal(errGone)
+	}
+	for _, back := range []bool{false, true} {
+		t.Run(map[bool]string{false: "for good", true: "by mistake"}[back], func(t *testing.T) {
+			in(t, with, func(t *testing.T, w *world) {
+				a := w.open(hanako, "web", api.OpenRequest{Seconds: 3600})
+				tried := 0
+				w.groups.meets(func(string, string) error { tried++; return errGone })
+				w.configure(people + "targets: {}\n")
+				passes(beatEvery + 5*time.Second)
+				if r := w.row(a.ID); r.State != api.Ending || r.Why != "policy" || !strings.Contains(r.Error, "account") {
+					t.Errorf("got %+v", r)
+				}
+				told := w.tellings(notify.LeaseStuck)
+				if len(told) != 1 || told[0].Level != notify.Alarm || !strings.Contains(told[0].Remedy, "aws.accounts") {
+					t.Fatalf("told %+v", told)
+				}
+				if back {
+					w.groups.meets(nil)
+					passes(2 * backoffMost)
+					w.lets()
+					if r := w.row(a.ID); r.State != api.Ended || r.Error != "" {
+						t.Errorf("got %+v", r)
+					}
+					return
+				}
+				passes(time.Hour + stuckAfter + 2*backoffMost)
+				r := w.row(a.ID)
+				if r.State != api.Ended || r.Why != "policy" || !strings.Contains(r.Error, `"prod"`) {
+					t.Errorf("got %+v", r)
+				}
+				if got := w.whats(a.ID); !slices.Equal(got, []string{"open", "opened", "end.policy", "stuck", "left"}) {
+					t.Errorf("the audit: %v", got)
+				}
+				if told = w.tellings(notify.LeaseStuck); len(told) != 2 || told[1].State == notify.Over || !strings.Contains(told[1].Remedy, "sekisho reap") {
+					t.Errorf("told %+v", told)
+				}
+				before := tried
+				passes(time.Hour)
+				if tried != before {
+					t.Errorf("it was tried %d times more", tried-before)
+				}
+			})
+		})
+	}
+}
+
+// tellings are what people were told of a kind.
+func (w *world) tellings(k notify.Kind) (all []notify.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.told {
+		if e.Kind == k {
+			all = append(all, e)
+		}
+	}
+	return all
 }

@@ -25,10 +25,15 @@ func (g *Gate) People(ctx context.Context, who Who) ([]api.Person, error) {
 	if err != nil {
 		return nil, err
 	}
-	passkeys := map[string][]ledger.Passkey{}
+	passkeys, seen := map[string][]ledger.Passkey{}, map[string]time.Time{}
 	if g.ledger != nil {
 		var all []ledger.Passkey
 		err := g.ledger.Read(ctx, func(tx *ledger.Tx) (err error) {
+			for name := range d.cfg.People {
+				if seen[name], err = tx.LastBy(name); err != nil {
+					return err
+				}
+			}
 			all, err = tx.AllPasskeys()
 			return err
 		})
@@ -41,13 +46,7 @@ func (g *Gate) People(ctx context.Context, who Who) ([]api.Person, error) {
 	}
 	res := []api.Person{}
 	for _, name := range slices.Sorted(maps.Keys(d.cfg.People)) {
-		var seen time.Time // as far as the passkeys tell; Person knows more
-		for _, k := range passkeys[name] {
-			if k.Used.After(seen) {
-				seen = k.Used
-			}
-		}
-		res = append(res, g.personView(d, name, passkeys[name], seen))
+		res = append(res, g.personView(d, name, passkeys[name], seen[name])) // Person knows of the use of sessions, too
 	}
 	return res, nil
 }
@@ -79,10 +78,7 @@ func (g *Gate) personNow(ctx context.Context, d *directory, name string) (api.Pe
 			if err != nil {
 				return err
 			}
-			last, err := tx.Audit(ledger.Filter{Person: name, Limit: 1})
-			for _, e := range last {
-				seen = e.At
-			}
+			seen, err = tx.LastBy(name)
 			for _, s := range sessions {
 				if s.Seen.After(seen) {
 					seen = s.Seen
@@ -113,6 +109,9 @@ func (g *Gate) personView(d *directory, name string, passkeys []ledger.Passkey, 
 		}
 	}
 	for _, k := range passkeys {
+		if k.Used.After(res.Seen) {
+			res.Seen = k.Used
+		}
 		res.Passkeys = append(res.Passkeys, api.Passkey{ID: passkeyID(k.ID), Name: k.Name, Created: k.Created, Used: k.Used})
 	}
 	if off, is := d.edits.disabled[name]; is {
@@ -257,6 +256,9 @@ func (g *Gate) DeletePerson(ctx context.Context, who Who, name string) error {
 	}
 	_, declared := d.declared.People[name]
 	err = g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		if err := tx.DeletePerson(name); err != nil {
 			return err
 		}
@@ -492,6 +494,9 @@ func (g *Gate) DeleteTarget(ctx context.Context, who Who, name string) error {
 		return api.Errorf(api.NotFound, "", "there is no target %q", name)
 	}
 	err = g.ledger.Write(ctx, func(tx *ledger.Tx) error {
+		if err := enabled(tx, who); err != nil {
+			return err
+		}
 		if err := tx.DeleteTarget(name); err != nil {
 			return err
 		}

@@ -46,6 +46,24 @@ func TestEditPeople(t *testing.T) {
 		}
 		jiro := Who{Person: "jiro", Role: api.RolePerson, Via: api.ViaKey, From: netip.MustParseAddr("192.0.2.3")}
 		o := w.open(jiro, "web", api.OpenRequest{})
+		seen := func(name string) (list, one bool) { // what others did about them is nothing that they did
+			people, err := w.People(ctx, ann)
+			p, err2 := w.Person(ctx, ann, name)
+			i := slices.IndexFunc(people, func(p api.Person) bool { return p.Name == name })
+			if err := errors.Join(err, err2); err != nil || i < 0 {
+				t.Fatal(i, err)
+			}
+			return !people[i].Seen.IsZero(), !p.Seen.IsZero()
+		}
+		if list, one := seen("jiro"); !list || !one {
+			t.Errorf("jiro, who opened a door by a key, was seen: %v in the list, %v", list, one)
+		}
+		if _, err := w.Invite(ctx, ann, "hanako"); err != nil {
+			t.Fatal(err)
+		}
+		if list, one := seen("hanako"); list || one {
+			t.Errorf("hanako, who was invited, was seen: %v in the list, %v", list, one)
+		}
 
 		for _, tt := range []struct {
 			name string
@@ -88,7 +106,7 @@ func TestEditPeople(t *testing.T) {
 		}
 		_, err = w.Person(ctx, ann, "jiro")
 		refuses(t, "who was removed", err, api.NotFound)
-		if diff := cmp.Diff([]string{"person.add", "person.edit", "person.delete"}, slices.DeleteFunc(w.whats(""), func(s string) bool { return !strings.HasPrefix(s, "person.") })); diff != "" {
+		if diff := cmp.Diff([]string{"person.add", "person.invite", "person.edit", "person.delete"}, slices.DeleteFunc(w.whats(""), func(s string) bool { return !strings.HasPrefix(s, "person.") })); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -591,6 +609,9 @@ func TestLoginGroupsEnd(t *testing.T) {
 		{"said no more", time.Hour, []string{"Others"}, []string{}, 3},
 	} {
 		now = now.Add(tt.after)
+		if err := g.prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if tt.says != nil {
 			if _, err := g.PersonOfLogin(t.Context(), Login{Login: "otto@example.com", Groups: tt.says}, netip.Addr{}); err != nil {
 				t.Fatal(err)
@@ -603,6 +624,41 @@ func TestLoginGroupsEnd(t *testing.T) {
 		all, err := g.Audit(t.Context(), ann, Filter{What: "person.groups"})
 		if err != nil || len(all) != tt.entries {
 			t.Errorf("%s: %d entries in the audit, want %d: %v", tt.name, len(all), tt.entries, err)
+		}
+	}
+	kept := func() (n int) {
+		if err := l.Read(t.Context(), func(tx *ledger.Tx) error {
+			all, err := tx.People()
+			n = len(all)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	write := func(f func(tx *ledger.Tx) error) {
+		if err := l.Write(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(func(tx *ledger.Tx) error {
+		if _, err := tx.PutPerson(ledger.Person{Name: "rin", Config: []byte("{}")}); err != nil {
+			return err
+		}
+		_, err := tx.PutPerson(ledger.Person{Name: claimed + "rin", Config: []byte("{torn")})
+		return err
+	})
+	for _, tt := range []struct {
+		name  string
+		after time.Duration
+		want  int
+	}{{"while it counts", claimsTime - time.Second, 2}, {"when it does not any more", time.Second, 1}} { // rin stays
+		now = now.Add(tt.after)
+		if err := g.prune(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := kept(); n != tt.want {
+			t.Errorf("%s: %d rows are kept, want %d", tt.name, n, tt.want)
 		}
 	}
 }

@@ -2,9 +2,11 @@ package gate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"sekisho/internal/access"
@@ -544,8 +546,10 @@ func (g *Gate) prune(ctx context.Context) error {
 	for {
 		var more bool
 		err := g.ledger.Write(ctx, func(tx *ledger.Tx) (err error) {
-			more, err = tx.Prune(g.now())
-			return err
+			if more, err = tx.Prune(g.now()); err != nil || more {
+				return err
+			}
+			return pruneClaims(tx, g.now())
 		})
 		if err != nil {
 			return fmt.Errorf("forget what is long over: %w", err)
@@ -554,4 +558,22 @@ func (g *Gate) prune(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// pruneClaims forgets what an identity provider said that counts no more, or cannot be read.
+func pruneClaims(tx *ledger.Tx, now time.Time) error {
+	people, err := tx.People()
+	if err != nil {
+		return err
+	}
+	for _, p := range people {
+		var says claims
+		if !strings.HasPrefix(p.Name, claimed) || json.Unmarshal(p.Config, &says) == nil && now.Before(says.Until) {
+			continue
+		}
+		if err := tx.DeletePerson(p.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

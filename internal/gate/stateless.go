@@ -202,7 +202,7 @@ func (g *Gate) extendStateless(ctx context.Context, d *directory, who Who, id st
 	if r.Person != who.Person {
 		return api.Grant{}, errNoGrant()
 	}
-	a := asking{who: who, door: access.Door{Name: r.Target, Target: d.cfg.Targets[r.Target]}, prefix: r.Prefix, length: length, now: g.now()}
+	a := asking{who: who, door: access.Door{Name: r.Target, Target: d.cfg.Targets[r.Target]}, prefix: r.Prefix, length: length, reason: "-", now: g.now()} // where it needs a reason, it was given one
 	if err := g.decide(d, &a); err != nil {
 		return api.Grant{}, g.refused(ctx, a, err)
 	}

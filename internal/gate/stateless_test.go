@@ -161,6 +161,29 @@ func TestStatelessSigned(t *testing.T) {
 	}
 }
 
+// TestStatelessExtendReason: what was opened for a reason is made longer for it, though the
+// tags do not say which.
+func TestStatelessExtendReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := parse(t, strings.Replace(doors, "at_most: 8h}", "at_most: 8h, reason: yes}", 1))
+		groups, began := newFakeGroups(), time.Now()
+		g := New(Options{Config: func() *config.Config { return cfg }, Groups: groups.of})
+		if _, err := g.Open(t.Context(), signing(hanako, "n", 0), "web", own); code(err) != api.NotAllowed {
+			t.Errorf("without a reason: %v", err)
+		}
+		q := own
+		q.Reason = "the disk is full"
+		first, err := g.Open(t.Context(), signing(hanako, "m", 0), "web", q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		longer, err := g.Extend(t.Context(), signing(hanako, "o", 0), first.ID, api.ExtendRequest{Seconds: 7200})
+		if err != nil || longer.Until.Sub(began) != 2*time.Hour {
+			t.Errorf("%v, until %v", err, longer.Until.Sub(began))
+		}
+	})
+}
+
 // TestStatelessExtend: a request to make it longer that is sent again makes it no longer.
 func TestStatelessExtend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

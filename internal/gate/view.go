@@ -47,8 +47,8 @@ func (g *Gate) view(d *directory, who Who, r row) api.Grant {
 	case !r.InForce:
 		warn("%s has not said yet that it is open", r.at.Host)
 	case r.Person == who.Person:
-		if seen := g.streams.knocking(r.at.Host, r.Prefix, now); len(seen) > 0 {
-			warn("%s sees somebody knock from %s who is not let in: if that is you, open it for that address", r.at.Host, names(seen))
+		if said := g.elsewhere(who, r, now); said != "" {
+			warn("%s", said)
 		}
 	}
 	return res
@@ -84,12 +84,14 @@ func (g *Gate) Doors(ctx context.Context, who Who) ([]api.Door, error) {
 	if err != nil {
 		return nil, err
 	}
+	denied := g.denied(ctx, who)
 	res := []api.Door{}
 	for _, name := range slices.Sorted(maps.Keys(d.cfg.Targets)) {
 		door, err := g.doorView(d, who, access.Door{Name: name, Target: d.cfg.Targets[name]}, grants)
 		if err != nil {
 			return nil, err
 		}
+		door.Denied = denied[name]
 		res = append(res, door)
 	}
 	return res, nil
@@ -109,7 +111,67 @@ func (g *Gate) Door(ctx context.Context, who Who, target string) (api.Door, erro
 	if err != nil {
 		return api.Door{}, err
 	}
-	return g.doorView(d, who, door, grants)
+	res, err := g.doorView(d, who, door, grants)
+	res.Denied = g.denied(ctx, who)[door.Name]
+	return res, err
+}
+
+// deniedFor is how long who asked is told that they were denied.
+const deniedFor = 24 * time.Hour
+
+// denied are the targets for which who was denied what they asked for last. Doors are shown
+// where that cannot be read, too.
+func (g *Gate) denied(ctx context.Context, who Who) map[string]*api.Denied {
+	if g.ledger == nil {
+		return nil
+	}
+	res, later := map[string]*api.Denied{}, map[string]bool{}
+	err := g.ledger.Read(ctx, func(tx *ledger.Tx) error {
+		all, err := tx.Audit(ledger.Filter{Person: who.Person, Limit: 200}) // by its time it would be looked for in all of theirs
+		since := g.now().Add(-deniedFor)
+		for _, e := range all { // the newest first
+			if e.Person != who.Person || later[e.Target] || e.At.Before(since) {
+				continue
+			}
+			switch e.What {
+			case "deny":
+				res[e.Target] = &api.Denied{By: e.Who, At: e.At, Why: e.Why}
+				later[e.Target] = true
+			case "ask", "open", breakGlass:
+				later[e.Target] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		g.log.Debug("it could not be read who was denied what", "person", who.Person, "error", err)
+	}
+	return res
+}
+
+// DoorOf is a door as somebody sees it, without who is in: for themselves, or for an
+// administrator who asks why.
+func (g *Gate) DoorOf(ctx context.Context, who Who, person, target string) (api.Door, error) {
+	d, err := g.person(ctx, who)
+	if err != nil {
+		return api.Door{}, err
+	}
+	if person != who.Person && d.role(who.Person) != api.RoleAdmin {
+		return api.Door{}, errAdmin()
+	}
+	if _, there := d.cfg.People[person]; !there {
+		return api.Door{}, errNobody(person)
+	}
+	door, err := d.door(target)
+	if err != nil {
+		return api.Door{}, err
+	}
+	res, err := g.doorView(d, Who{Person: person}, door, func(string) []api.Grant { return nil })
+	if err == nil && d.disabled(person) { // whatever the policy says
+		res.Allowed, res.AtMost, res.Until, res.Hint = false, 0, time.Time{}, "an administrator can enable them"
+		res.Reasons = append(res.Reasons, api.Reason{Text: person + " is disabled"})
+	}
+	return res, err
 }
 
 // mayShow returns what finds the live grants of a target.

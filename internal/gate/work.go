@@ -196,7 +196,7 @@ func (g *Gate) claim(ctx context.Context, id string) (r row, ok bool, err error)
 		return entries, nil
 	})
 	if stuck && err == nil {
-		g.tellStuck(r)
+		g.tellStuck(r, false)
 	}
 	return r, ok && err == nil, err
 }
@@ -256,6 +256,9 @@ func (g *Gate) put(ctx context.Context, r row) (more bool) {
 	}
 	left := r.Until.Sub(g.now()) + tagSlack
 	o, err := d.groups.Open(ctx, r.at.door(r.Target), r.Prefix, r.ID, r.Person, left, nil)
+	if err == nil && o.Longer { // the policy allows it for less time since
+		err = g.shortenTag(ctx, d, r, r.Until)
+	}
 	if err != nil {
 		return g.failed(r, err)
 	}
@@ -286,6 +289,11 @@ func (g *Gate) put(ctx context.Context, r row) (more bool) {
 		return false
 	}
 	return true // made longer, or to be closed
+}
+
+// shortenTag has the tag of r's rule say no later an end than until.
+func (g *Gate) shortenTag(ctx context.Context, d *directory, r row, until time.Time) error {
+	return d.groups.Shorten(ctx, r.at.door(r.Target), r.Prefix, r.ID, until.Sub(g.now())+tagSlack)
 }
 
 // failed notes why r could not be opened. What was open before stays as it was; else it is
@@ -344,9 +352,12 @@ func (g *Gate) othersFirst(r row) {
 func (g *Gate) takeAway(ctx context.Context, r row) (more bool) {
 	told := g.stuckTold.has(r.ID)
 	cause := g.release(ctx, r, access.Opened{})
-	stuck := false
+	// Nobody here can reach an account that the configuration names no more. It is tried for as
+	// long as the rule lasts, for it may be named again.
+	lost := securitygroup.IsNoAccount(cause)
+	stuck, left := false, false
 	is, err := g.changeLong(r.ID, func(tx *ledger.Tx, now *row) ([]api.Entry, error) {
-		stuck = false
+		stuck, left = false, false
 		if now.State != api.Ending {
 			return nil, errNothing
 		}
@@ -358,9 +369,16 @@ func (g *Gate) takeAway(ctx context.Context, r row) (more bool) {
 		if now.Owner != g.instance {
 			return nil, errNothing
 		}
+		if left = lost && at.After(now.Until.Add(stuckAfter)); left {
+			now.over(at, now.Why)
+			now.Error = "nobody looked whether its rule is gone: " + noAccount(now.at.Account)
+			e := g.entry(Who{}, "left", *now)
+			e.OK, e.Why = false, now.Error
+			return []api.Entry{e}, nil
+		}
 		now.Error = explain(cause).Message
 		g.again(now, at)
-		if stuck = g.newlyStuck(*now, at); stuck {
+		if stuck = g.newlyStuck(*now, at) || lost && !told; stuck {
 			return []api.Entry{g.stuckEntry(*now)}, nil
 		}
 		return nil, nil
@@ -374,15 +392,28 @@ func (g *Gate) takeAway(ctx context.Context, r row) (more bool) {
 		return false
 	}
 	g.othersFirst(is)
-	if stuck {
-		g.tellStuck(is)
-	} else if told && !is.live() {
+	switch {
+	case stuck:
+		g.tellStuck(is, lost)
+	case left:
+		g.log.Warn("a grant's rule is left to its own end", "grant", r.ID, "target", r.Target, "person", r.Person, "account", r.at.Account, "group", r.at.Group, "rule", r.Rule)
+		g.tell(notify.Event{
+			Kind: notify.LeaseStuck, Level: notify.Alarm, State: notify.Began, Key: "gate " + r.ID + " left",
+			What: fmt.Sprintf("the gate goes no more after %s, which let in %s from %s at %s: %s", cmp.Or(r.Rule, "the rule"), r.Person, r.Prefix, r.Target, noAccount(r.at.Account)),
+			Remedy: "its tags say that it has ended, so any reaper with credentials of that account takes it away: `sekisho reap`; or take it away by hand, in " +
+				r.at.Group + ", " + r.at.Region,
+		})
+	case told && !is.live():
 		g.tell(notify.Event{
 			Kind: notify.LeaseStuck, Level: notify.Info, State: notify.Over, Key: "gate " + r.ID + " over",
 			What: fmt.Sprintf("it is over: %s is let in at %s from %s no longer", r.Person, r.Target, r.Prefix),
 		})
 	}
 	return false
+}
+
+func noAccount(name string) string {
+	return fmt.Sprintf("its account, %q, is not in the configuration any more", name)
 }
 
 // takeBack closes what was opened for a grant that had ended meanwhile: until it is closed,
@@ -446,15 +477,20 @@ func (g *Gate) stuckEntry(r row) api.Entry {
 	return e
 }
 
-// tellStuck tells people, once, that r is still there past its end.
-func (g *Gate) tellStuck(r row) {
+// tellStuck tells people, once, that r is still there past its end; lost: in an account that
+// the configuration does not name any more.
+func (g *Gate) tellStuck(r row, lost bool) {
 	g.stuckTold.put(r.ID, true)
 	e := notify.Event{
 		Kind: notify.LeaseStuck, Level: notify.Warning, State: notify.Began, Key: "gate " + r.ID,
 		What:   fmt.Sprintf("%s is let in at %s from %s still, past the end: %s", r.Person, r.Target, r.Prefix, cmp.Or(r.Error, "its host does not say that it is over")),
 		Remedy: "it is tried again and again; the rule's own end, and a host's kernel, end it at " + r.Until.UTC().Format(time.RFC3339),
 	}
-	if !r.Until.After(g.now()) {
+	switch {
+	case lost:
+		e.Level, e.Remedy = notify.Alarm, fmt.Sprintf("name the account again under aws.accounts, or take %s away by hand in its group %s, %s: else its tags end it at %s, where a reaper looks at that account",
+			cmp.Or(r.Rule, "the rule"), r.at.Group, r.at.Region, r.Until.UTC().Format(time.RFC3339))
+	case !r.Until.After(g.now()):
 		e.Level, e.Remedy = notify.Alarm, "take the rule away by hand: it is tried again and again"
 	}
 	g.tell(e)
@@ -508,6 +544,8 @@ func explain(err error) *api.Error {
 		return api.Errorf(api.Unreachable, "an administrator has to look: "+hint, "the target's group is not there")
 	case securitygroup.IsQuota(err):
 		return api.Errorf(api.Unreachable, "an administrator has to look: "+hint, "the target's group has no room for another rule")
+	case securitygroup.IsNoAccount(err):
+		return api.Errorf(api.Unreachable, "an administrator has to look: "+hint, "the configuration does not name the account any more that the target's group is in")
 	case securitygroup.IsNoCredentials(err), securitygroup.IsExpired(err), securitygroup.IsWrongAccount(err):
 		return api.Errorf(api.Unreachable, "an administrator has to look: "+hint, "the gate has no valid credentials for AWS")
 	}

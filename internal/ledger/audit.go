@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"sekisho/internal/gate/api"
 )
@@ -34,16 +35,8 @@ func sealed(e api.Entry) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// Hash is what e's Hash has to be: SHA-256 over Prev's 64 digits and e's canonical JSON
-// without "hash", in hexadecimal digits.
-func Hash(e api.Entry) (string, error) {
-	b, err := sealed(e)
-	if err != nil {
-		return "", err
-	}
-	return hashOf(e.Prev, b), nil
-}
-
+// hashOf is what the Hash of an entry, sealed, has to be: SHA-256 over Prev's 64 digits and
+// that, in hexadecimal digits.
 func hashOf(prev string, entry []byte) string {
 	b := make([]byte, 0, 1024)
 	sum := sha256.Sum256(append(append(b, prev...), entry...))
@@ -141,49 +134,69 @@ const maxAudit = 1000
 
 // Audit returns the entries that f means, the newest first.
 func (t *Tx) Audit(f Filter) ([]api.Entry, error) {
-	var where []string
-	var args []any
-	add := func(condition string, values ...any) {
-		for _, v := range values {
-			args = append(args, v)
-			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
-		}
-		where = append(where, condition)
-	}
-	if f.Person != "" {
-		add(`(person = ? OR who = ?)`, f.Person, f.Person)
-	}
-	if f.Target != "" {
-		add(`target = ?`, f.Target)
-	}
-	if begin, ok := strings.CutSuffix(f.What, "*"); ok {
-		add(`substr(what, 1, ?) = ?`, int64(len([]rune(begin))), begin)
-	} else if f.What != "" {
-		add(`what = ?`, f.What)
-	}
-	if !f.From.IsZero() {
-		add(`at >= ?`, micros(f.From))
-	}
-	if !f.To.IsZero() {
-		add(`at < ?`, micros(f.To))
-	}
-	if f.Before > 0 {
-		add(`seq < ?`, f.Before)
-	}
-	query := auditColumns
-	if len(where) > 0 {
-		query += `WHERE ` + strings.Join(where, ` AND `)
-	}
-	if f.Limit <= 0 || f.Limit > maxAudit {
-		f.Limit = maxAudit
-	}
-	args = append(args, int64(f.Limit))
+	query, args := f.query()
 	var all []api.Entry
 	err := t.entries("read the audit", func(e api.Entry) error {
 		all = append(all, e)
 		return nil
-	}, query+fmt.Sprintf(` ORDER BY seq DESC LIMIT $%d`, len(args)), args...)
+	}, query, args...)
 	return all, err
+}
+
+// query asks for what f means. Whoever a person is, of both of an entry's, is looked for in
+// an index each, from its end: the audit grows for good, and is asked often.
+func (f Filter) query() (query string, args []any) {
+	var where []string
+	arg := func(v any) string {
+		args = append(args, v)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	newest := func(columns, first string) string {
+		all := where
+		if first != "" {
+			all = append([]string{first}, where...)
+		}
+		if len(all) > 0 {
+			columns += `WHERE ` + strings.Join(all, ` AND `)
+		}
+		return columns + ` ORDER BY seq DESC LIMIT ` + arg(int64(f.Limit))
+	}
+	if f.Target != "" {
+		where = append(where, `target = `+arg(f.Target))
+	}
+	if begin, ok := strings.CutSuffix(f.What, "*"); ok {
+		where = append(where, `substr(what, 1, `+arg(int64(len([]rune(begin))))+`) = `+arg(begin))
+	} else if f.What != "" {
+		where = append(where, `what = `+arg(f.What))
+	}
+	if !f.From.IsZero() {
+		where = append(where, `at >= `+arg(micros(f.From)))
+	}
+	if !f.To.IsZero() {
+		where = append(where, `at < `+arg(micros(f.To)))
+	}
+	if f.Before > 0 {
+		where = append(where, `seq < `+arg(f.Before))
+	}
+	if f.Limit <= 0 || f.Limit > maxAudit {
+		f.Limit = maxAudit
+	}
+	if f.Person == "" {
+		return newest(auditColumns, ""), args
+	}
+	about := newest(`SELECT seq FROM audit `, `person = `+arg(f.Person))
+	did := newest(`SELECT seq FROM audit `, `who = `+arg(f.Person))
+	where = []string{`seq IN (SELECT seq FROM (` + about + `) AS about UNION ALL SELECT seq FROM (` + did + `) AS did)`}
+	return newest(auditColumns, ""), args
+}
+
+// LastBy is when somebody was last written down as who did something; zero: never.
+func (t *Tx) LastBy(who string) (time.Time, error) {
+	all, err := list(t, "read the audit", scanInt, `SELECT at FROM audit WHERE who = $1 ORDER BY seq DESC LIMIT 1`, who)
+	if err != nil || len(all) == 0 {
+		return time.Time{}, err
+	}
+	return timeOf(all[0]), nil
 }
 
 // AuditAfter returns at most limit entries after the one of that Seq, the oldest first. An
@@ -274,13 +287,22 @@ func NewChain(known ...Head) *Chain {
 	return c
 }
 
-// Add checks the next entry; after the first that does not fit, the rest is not looked at.
-func (c *Chain) Add(e api.Entry) {
-	wrong := ""
-	if want, err := Hash(e); err != nil || want != e.Hash {
-		wrong = changed
+// Add checks the next line of an export, without its end: it is an entry's canonical JSON,
+// to the byte. After the first that does not fit, the rest is not looked at.
+func (c *Chain) Add(line []byte) {
+	next := c.verdict.Entries + 1
+	var e api.Entry
+	if json.Unmarshal(line, &e) != nil {
+		c.broken(next, "it cannot be read")
+		return
 	}
-	c.add(e.Seq, e, wrong)
+	text, err := json.Marshal(e)
+	entry, sealErr := sealed(e)
+	if err != nil || sealErr != nil || !bytes.Equal(text, line) || hashOf(e.Prev, entry) != e.Hash {
+		c.broken(next, changed)
+		return
+	}
+	c.add(e.Seq, e, "")
 }
 
 // Verdict is what the entries so far, taken for all, come to.

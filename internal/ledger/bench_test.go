@@ -13,7 +13,7 @@ import (
 // bothOf is both for benchmarks.
 func bothOf(b *testing.B, bench func(b *testing.B, dsn string)) {
 	b.Run("sqlite", func(b *testing.B) { bench(b, filepath.Join(b.TempDir(), "gate", "gate.db")) })
-	b.Run("postgres", func(b *testing.B) { bench(b, server(b).database(b)) })
+	b.Run("postgres", func(b *testing.B) { bench(b, server(b).Database(b)) })
 }
 
 // An opened door is a grant and an entry of the audit, on the disk.

@@ -50,6 +50,7 @@ func TestAudit(t *testing.T) {
 		{"from then", Filter{From: t0.Add(8 * time.Minute)}, []int64{10, 9}},
 		{"to then, not included", Filter{To: t0.Add(2 * time.Minute)}, []int64{2, 1}},
 		{"a page", Filter{Before: 6, Limit: 2}, []int64{5, 4}},
+		{"a page of a person's", Filter{Person: "rin", Before: 10, Limit: 2}, []int64{8, 6}},
 		{"all of it", Filter{Person: "rin", Target: "web", What: "close", From: t0, To: t0.Add(time.Hour), Before: 9, Limit: 5}, []int64{2}},
 	}
 	both(t, func(t *testing.T, dsn string) {
@@ -71,7 +72,8 @@ func TestAudit(t *testing.T) {
 		n := 0
 		reads(x, func(r *Tx) (bool, error) {
 			return true, r.AuditAll(func(e api.Entry) error {
-				want, err := Hash(e)
+				b, err := sealed(e)
+				want := hashOf(e.Prev, b)
 				if err != nil || e.Hash != want || e.Prev != prev || e.Hash != heads[n].Hash {
 					t.Errorf("%+v: hash %s: %v", e, want, err)
 				}
@@ -100,6 +102,27 @@ func TestAudit(t *testing.T) {
 	})
 }
 
+// TestAuditPlan: the newest of somebody's entries are found without a look at all of them:
+// the doors of whoever was at it most would be the slowest.
+func TestAuditPlan(t *testing.T) {
+	l, _ := openAt(t, filepath.Join(t.TempDir(), "gate.db"), t0)
+	query, args := Filter{Person: "rin", Limit: 200}.query()
+	var plan []string
+	err := l.Read(t.Context(), func(t *Tx) error {
+		return t.each("explain", func(rows *sql.Rows) error {
+			var id, parent, unused int64
+			var step string
+			err := rows.Scan(&id, &parent, &unused, &step)
+			plan = append(plan, step)
+			return err
+		}, "EXPLAIN QUERY PLAN "+query, args...)
+	})
+	text := strings.Join(plan, "\n")
+	if err != nil || !strings.Contains(text, "COVERING INDEX audit_person (person=?") || !strings.Contains(text, "COVERING INDEX audit_who (who=?") || strings.Contains(text, "ORDER BY") || strings.Contains(text, "MULTI-INDEX") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 // What an entry's hash is over is part of what we say to others: it does not change.
 func TestHash(t *testing.T) {
 	e := api.Entry{Seq: 1, At: t0, Who: "mika", Via: api.ViaKey, What: "open", Target: "web", Why: "<b>", OK: true, Prev: none}
@@ -112,9 +135,11 @@ func TestHash(t *testing.T) {
 		t.Error(diff)
 	}
 	e.Hash = "anything"
-	got, err := Hash(e)
-	if want := "cda16347207160565ef486e49e109d89bdacd408c4cd2af03b1cb0cd868fc9c5"; got != want || err != nil {
-		t.Errorf("got %s, want %s (%v)", got, want, err)
+	if b, err = sealed(e); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := hashOf(e.Prev, b), "cda16347207160565ef486e49e109d89bdacd408c4cd2af03b1cb0cd868fc9c5"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -578,6 +603,37 @@ func TestChain(t *testing.T) {
 		{name: "two swapped", change: func(b [][]byte) [][]byte { b[3], b[4] = b[4], b[3]; return b }, broken: 4},
 		{name: "one twice", change: func(b [][]byte) [][]byte { b[4] = b[3]; return b }, broken: 5},
 		{name: "one changed", change: func(b [][]byte) [][]byte { b[6] = bytes.Replace(b[6], []byte("why-6"), []byte("why-7"), 1); return b }, broken: 7},
+		{name: "a number changed", change: func(b [][]byte) [][]byte {
+			b[6] = bytes.Replace(b[6], []byte(`"seq":7`), []byte(`"seq":9`), 1)
+			return b
+		}, broken: 7},
+		{name: "a field more", change: func(b [][]byte) [][]byte { b[6] = bytes.Replace(b[6], []byte("{"), []byte(`{"x":1,`), 1); return b }, broken: 7},
+		{name: "a field twice", change: func(b [][]byte) [][]byte {
+			b[6] = bytes.Replace(b[6], []byte(`{`), []byte(`{"what":"close",`), 1)
+			return b
+		}, broken: 7},
+		{name: "a capital", change: func(b [][]byte) [][]byte { b[6] = bytes.Replace(b[6], []byte(`"why"`), []byte(`"Why"`), 1); return b }, broken: 7},
+		{name: "no JSON", change: func(b [][]byte) [][]byte { b[6] = b[6][1:]; return b }, broken: 7},
+		{name: "written anew, known", change: func(b [][]byte) [][]byte {
+			prev := none
+			for i := range b {
+				var e api.Entry
+				if err := json.Unmarshal(b[i], &e); err != nil {
+					panic(err)
+				}
+				e.Prev, e.Who = prev, "nobody"
+				s, err := sealed(e)
+				if err != nil {
+					panic(err)
+				}
+				e.Hash = hashOf(prev, s)
+				if b[i], err = json.Marshal(e); err != nil {
+					panic(err)
+				}
+				prev = e.Hash
+			}
+			return b
+		}, known: heads[4:5], broken: 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -587,11 +643,7 @@ func TestChain(t *testing.T) {
 			}
 			c := NewChain(tt.known...)
 			for _, line := range all {
-				var e api.Entry
-				if err := json.Unmarshal(line, &e); err != nil {
-					t.Fatal(err)
-				}
-				c.Add(e)
+				c.Add(line)
 			}
 			if v := c.Verdict(); v.Broken != tt.broken || v.OK != (tt.broken == 0) || v.OK && v.Entries != int64(len(all)) {
 				t.Errorf("got %+v, want broken %d", v, tt.broken)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sekisho/internal/gate/api"
+	"sekisho/internal/ledger/postgrestest"
 )
 
 // buffer is a log that several goroutines write to.
@@ -39,9 +40,9 @@ func (b *buffer) String() string {
 // What goes wrong with an address is said without its password, or any part of it.
 func TestPasswordIsNotShown(t *testing.T) {
 	s := server(t)
-	escaped := url.UserPassword("gate", password).String()
+	escaped := url.UserPassword("gate", postgrestest.Password).String()
 	at := func(host, rest string) string { return "postgres://" + escaped + "@" + host + rest }
-	here := fmt.Sprint("127.0.0.1:", s.port)
+	here := fmt.Sprint("127.0.0.1:", s.Port)
 	tests := []struct {
 		name, dsn string
 		want      error
@@ -52,7 +53,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 		{"no such database", at(here, "/nothing?sslmode=disable"), ErrBusy, `database "nothing"`},
 		{"another password", strings.Replace(at(here, "/gate?sslmode=disable"), "s3cr", "S3CR", 1), ErrBusy, `password authentication failed`},
 		{"no TLS there", at(here, "/gate?sslmode=require"), ErrBusy, "TLS"},
-		{"a password that was not escaped", "postgres://gate:" + password + "@" + here + "/gate", ErrInvalid, "%XX"},
+		{"a password that was not escaped", "postgres://gate:" + postgrestest.Password + "@" + here + "/gate", ErrInvalid, "%XX"},
 		{"a slash in it", "postgres://gate:s3cr/t@" + here + "/gate", ErrInvalid, "%XX"},
 		{"a port that is none", at("127.0.0.1:http", "/gate"), ErrInvalid, "PORT"},
 		{"a mode that is none", at(here, "/gate?sslmode=never"), ErrInvalid, ""},
@@ -70,7 +71,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 			for ; err != nil; err = errors.Unwrap(err) {
 				fmt.Fprintln(&shown, err)
 			}
-			for _, secret := range []string{"s3cr", "S3CR", "t/@", url.QueryEscape(password), escaped} {
+			for _, secret := range []string{"s3cr", "S3CR", "t/@", url.QueryEscape(postgrestest.Password), escaped} {
 				if text := shown.String() + log.String(); strings.Contains(text, secret) {
 					t.Errorf("%q is shown: %s", secret, text)
 				}
@@ -81,7 +82,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 
 // One of several hosts does.
 func TestSeveralHosts(t *testing.T) {
-	u, err := url.Parse(server(t).database(t))
+	u, err := url.Parse(server(t).Database(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestSeveralHosts(t *testing.T) {
 
 // What a session of ours looks like in the server; the address has the last word.
 func TestSettings(t *testing.T) {
-	dsn := server(t).database(t)
+	dsn := server(t).Database(t)
 	name := func(l *Ledger) string {
 		return reads(tx{t, l}, func(t *Tx) (string, error) {
 			return one(t, "look", scanString, `SELECT current_setting('application_name') || ', ' || current_setting('statement_timeout') || ', ' ||
@@ -114,7 +115,7 @@ func TestSettings(t *testing.T) {
 // A gate that has the lock and is gone, or asleep, holds the others up for some seconds
 // and no more, and they say so.
 func TestHeldUp(t *testing.T) {
-	dsn := server(t).database(t)
+	dsn := server(t).Database(t)
 	l := open(t, dsn, Options{})
 	other := open(t, dsn+"&lock_timeout=100", Options{})
 	tx{t, l}.does(nil, func(w *Tx) error {
@@ -131,7 +132,7 @@ func TestHeldUp(t *testing.T) {
 // gates go on by themselves and hear of each other again.
 func TestServerCrash(t *testing.T) {
 	s := server(t)
-	dsn := s.database(t)
+	dsn := s.Database(t)
 	all := gates(t, dsn)
 	ticks, err := all[1].Watch(t.Context())
 	if err != nil {
@@ -177,13 +178,13 @@ func TestServerCrash(t *testing.T) {
 		reached := done.Load() + 40
 		waitFor(t, func() bool { return done.Load() >= reached })
 		crashed.Store(true)
-		if err := s.stop(syscall.SIGQUIT); err != nil {
+		if err := s.Stop(syscall.SIGQUIT); err != nil {
 			t.Fatal(err)
 		}
 		if err := all[0].Read(t.Context(), func(t *Tx) error { _, err := t.Live(); return err }); !errors.Is(err, ErrBusy) {
 			t.Errorf("a read without a server: %v", err)
 		}
-		if err := s.start(); err != nil {
+		if err := s.Start(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -309,7 +310,7 @@ func TestLostAtCommit(t *testing.T) {
 			if tt.shut && testing.Short() {
 				t.Skip("LEFT OUT: -short: it takes five seconds")
 			}
-			u, err := url.Parse(s.database(t))
+			u, err := url.Parse(s.Database(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -351,12 +352,12 @@ func TestLostAtCommit(t *testing.T) {
 // whoever writes or reads next.
 func TestDeadConnections(t *testing.T) {
 	s := server(t)
-	dsn := s.database(t)
+	dsn := s.Database(t)
 	l := open(t, dsn, Options{Instance: "victim"})
 	x := tx{t, l}
 	for i := range 3 {
 		sees(x, i, func(t *Tx) (int, error) { all, err := t.Live(); return len(all), err })
-		s.admin(t, `SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'sekisho victim'`)
+		s.Admin(t, `SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'sekisho victim'`)
 		if i%2 == 0 {
 			sees(x, i, func(t *Tx) (int, error) { all, err := t.Live(); return len(all), err })
 		}
@@ -367,7 +368,7 @@ func TestDeadConnections(t *testing.T) {
 // A server that does not answer any more: reads and writes end by themselves, and the gate
 // goes on when it is back.
 func TestSilentServer(t *testing.T) {
-	u, err := url.Parse(server(t).database(t))
+	u, err := url.Parse(server(t).Database(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +389,7 @@ func TestSilentServer(t *testing.T) {
 
 // The driver takes and gives what the schema has, and says so of anything else.
 func TestDriverTypes(t *testing.T) {
-	l := open(t, server(t).database(t), Options{})
+	l := open(t, server(t).Database(t), Options{})
 	tests := []struct {
 		name, query string
 		arg         any

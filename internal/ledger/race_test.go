@@ -144,7 +144,7 @@ func TestClaim(t *testing.T) {
 
 // Gates that start at once on an empty database.
 func TestStartAtOnce(t *testing.T) {
-	dsn := server(t).database(t)
+	dsn := server(t).Database(t)
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {

@@ -189,7 +189,7 @@ func TestChromium(t *testing.T) {
 		"automaticPresenceSimulation": true,
 	}}, &added)
 
-	person := User{Handle: NewHandle(), Name: "hanako", Display: "山田 花子"}
+	person := User{Handle: newHandle(), Name: "hanako", Display: "山田 花子"}
 	options, kept, err := r.BeginRegister(person, nil)
 	if err != nil {
 		t.Fatal(err)

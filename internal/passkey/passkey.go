@@ -44,7 +44,7 @@ type Relying struct {
 
 // User is whom a passkey belongs to.
 type User struct {
-	Handle  []byte // [NewHandle], once a person; never a name or an address, for authenticators tell it to who holds them
+	Handle  []byte // 32 random bytes, once a person; never a name or an address, for authenticators tell it to who holds them
 	Name    string // which of their accounts: told by the authenticator when it asks
 	Display string // what to call them
 }
@@ -57,13 +57,6 @@ type Credential struct {
 	Transports     []string `json:"transports,omitempty"`
 	BackupEligible bool     `json:"backup_eligible"` // may be on several devices; never changes
 	BackedUp       bool     `json:"backed_up"`
-}
-
-// NewHandle makes a person's handle.
-func NewHandle() []byte {
-	b := make([]byte, handleBytes)
-	rand.Read(b) // never fails, see its documentation
-	return b
 }
 
 // New makes the relying party of the pages under an origin, https://gate.example.com or, where

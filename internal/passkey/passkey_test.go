@@ -2,6 +2,7 @@ package passkey
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,7 +130,7 @@ func TestPasskey(t *testing.T) {
 			o := newOracle(t, r)
 			a := passkeytest.New(tt.origin, tt.algorithm)
 			a.Count = tt.count
-			person := User{Handle: NewHandle(), Name: "hanako"}
+			person := User{Handle: newHandle(), Name: "hanako"}
 			options, kept, err := r.BeginRegister(person, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -255,7 +256,7 @@ func TestRegisterRefused(t *testing.T) {
 			c.ClientData["topOrigin"] = "https://evil.example"
 		})},
 		{name: "other host", want: WrongRelying, change: change(func(c *passkeytest.Ceremony) { c.RelyingID = "example.com" })},
-		{name: "other challenge", want: WrongChallenge, change: change(func(c *passkeytest.Ceremony) { c.ClientData["challenge"] = encode(NewHandle()) })},
+		{name: "other challenge", want: WrongChallenge, change: change(func(c *passkeytest.Ceremony) { c.ClientData["challenge"] = encode(newHandle()) })},
 		{name: "padded challenge", want: WrongChallenge, change: change(func(c *passkeytest.Ceremony) { c.ClientData["challenge"] = c.ClientData["challenge"].(string) + "=" })},
 		{name: "no challenge", want: WrongChallenge, change: change(func(c *passkeytest.Ceremony) { delete(c.ClientData, "challenge") })},
 		{name: "a login", want: WrongCeremony, change: change(func(c *passkeytest.Ceremony) { c.ClientData["type"] = "webauthn.get" })},
@@ -297,7 +298,7 @@ func TestRegisterRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := passkeytest.New(gate, passkeytest.ES256)
-			person := User{Handle: NewHandle(), Name: "hanako"}
+			person := User{Handle: newHandle(), Name: "hanako"}
 			options, kept, err := r.BeginRegister(person, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -378,7 +379,7 @@ func TestRegisterTaken(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := passkeytest.New(gate, passkeytest.ES256)
-			person := User{Handle: NewHandle(), Name: "hanako"}
+			person := User{Handle: newHandle(), Name: "hanako"}
 			options, kept, err := r.BeginRegister(person, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -410,7 +411,7 @@ type enrolled struct {
 
 func enrol(t testing.TB, r *Relying, a *passkeytest.Authenticator) enrolled {
 	t.Helper()
-	person := User{Handle: NewHandle(), Name: "hanako"}
+	person := User{Handle: newHandle(), Name: "hanako"}
 	options, kept, err := r.BeginRegister(person, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -448,7 +449,7 @@ func TestLoginRefused(t *testing.T) {
 		{name: "page of another", want: WrongOrigin, change: func(c *passkeytest.Ceremony) { c.ClientData["origin"] = "https://gate.example.net" }},
 		{name: "page within another", want: WrongOrigin, change: func(c *passkeytest.Ceremony) { c.ClientData["crossOrigin"] = true }},
 		{name: "other host", want: WrongRelying, change: func(c *passkeytest.Ceremony) { c.RelyingID = "gate.example.net" }},
-		{name: "other challenge", want: WrongChallenge, change: func(c *passkeytest.Ceremony) { c.ClientData["challenge"] = encode(NewHandle()) }},
+		{name: "other challenge", want: WrongChallenge, change: func(c *passkeytest.Ceremony) { c.ClientData["challenge"] = encode(newHandle()) }},
 		{name: "a registration", want: WrongCeremony, change: func(c *passkeytest.Ceremony) { c.ClientData["type"] = "webauthn.create" }},
 		{name: "not verified", want: NotVerified, change: func(c *passkeytest.Ceremony) { c.Flags &^= passkeytest.Verified }},
 		{name: "nobody there", want: NotVerified, change: func(c *passkeytest.Ceremony) { c.Flags &^= passkeytest.Present }},
@@ -561,7 +562,7 @@ func TestReplay(t *testing.T) {
 	wantReason(t, err, WrongCeremony)
 	_, err = r.FinishRegister(e.user, first, response)
 	wantReason(t, err, WrongCeremony)
-	_, err = r.FinishRegister(User{Handle: NewHandle()}, registering, response)
+	_, err = r.FinishRegister(User{Handle: newHandle()}, registering, response)
 	wantReason(t, err, WrongPerson)
 
 	for _, kept := range []string{"", "{", `{"ceremony":"webauthn.get"}`, `{"ceremony":"webauthn.get","challenge":"AAAA"}`} {
@@ -600,4 +601,11 @@ func TestFind(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the key that is kept") {
 		t.Errorf("a key that is gone: %v", err)
 	}
+}
+
+// newHandle makes a person's handle.
+func newHandle() []byte {
+	b := make([]byte, handleBytes)
+	rand.Read(b) // never fails, see its documentation
+	return b
 }

@@ -256,7 +256,7 @@ func TestAgentThatChanges(t *testing.T) {
 	want := generate(t, path, "-t", "ed25519")
 	socket := startAgent(t)
 	load(t, socket, path)
-	key, err := Find(t.Context(), Options{AgentSocket: socket})
+	key, err := find(t.Context(), Options{AgentSocket: socket})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestAgentThatChanges(t *testing.T) {
 	if _, err := key.Sign(t.Context(), namespace, nil); err == nil || !strings.Contains(err.Error(), "failed to sign") || Hint(err) == "" {
 		t.Errorf("error %v (hint %q)", err, Hint(err))
 	}
-	if _, err := Find(t.Context(), Options{AgentSocket: socket}); !errors.Is(err, ErrNone) {
+	if _, err := find(t.Context(), Options{AgentSocket: socket}); !errors.Is(err, ErrNone) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -40,18 +40,12 @@ func (k *Key) Sign(ctx context.Context, namespace string, message []byte) (armor
 // Fingerprint is the key's as ssh-add -l shows it: SHA256:...
 func (k *Key) Fingerprint() string { return ssh.FingerprintSHA256(k.Public) }
 
+// Asks reports whether to sign with it asks the person for something: a passphrase, a touch.
+func (k *Key) Asks() bool { return k.asks || strings.HasPrefix(k.Public.Type(), "sk-") }
+
 // fileNames are those in .ssh, in the order in which they are tried: a security key wants a touch each time.
 func fileNames() []string {
 	return []string{"id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk"}
-}
-
-// Find is the first of the candidates.
-func Find(ctx context.Context, o Options) (*Key, error) {
-	keys, err := Candidates(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return keys[0], nil
 }
 
 // Candidates are the keys that will do, each once: the identity alone where one is asked for; else those in the agent,

@@ -203,7 +203,7 @@ func TestCandidates(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			first, err := Find(t.Context(), tt.options)
+			first, err := find(t.Context(), tt.options)
 			if err != nil || first.Fingerprint() != tt.want[0].Fingerprint {
 				t.Errorf("found %v (%v), want %v", first, err, tt.want[0])
 			}
@@ -213,7 +213,7 @@ func TestCandidates(t *testing.T) {
 	t.Run("the private half is in the agent alone", func(t *testing.T) {
 		remove(t, elsewhere)
 		for _, identity := range []string{elsewhere, elsewhere + ".pub"} { // as ssh -i takes both
-			key, err := Find(t.Context(), Options{AgentSocket: socket, Identity: identity})
+			key, err := find(t.Context(), Options{AgentSocket: socket, Identity: identity})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +293,7 @@ func TestNone(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			key, err := Find(t.Context(), tt.options)
+			key, err := find(t.Context(), tt.options)
 			if err == nil || key != nil {
 				t.Fatalf("found %v, error %v", key, err)
 			}
@@ -313,7 +313,7 @@ func TestNone(t *testing.T) {
 	t.Run("no more time", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := Find(ctx, Options{Home: dir}); !errors.Is(err, context.Canceled) {
+		if _, err := find(ctx, Options{Home: dir}); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -329,7 +329,7 @@ func TestForeignFile(t *testing.T) {
 	if err := errors.Join(os.Chmod(path, 0o644), os.Chown(path, 12345, 12345)); err != nil {
 		t.Fatal(err)
 	}
-	key, err := Find(t.Context(), Options{Identity: path})
+	key, err := find(t.Context(), Options{Identity: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,4 +368,13 @@ func FuzzPrivate(f *testing.F) {
 			}
 		}
 	})
+}
+
+// find is the first of the candidates.
+func find(ctx context.Context, o Options) (*Key, error) {
+	keys, err := Candidates(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return keys[0], nil
 }

@@ -48,7 +48,7 @@ func TestEncryptedFiles(t *testing.T) {
 			path := filepath.Join(dotSSH, "id_"+strings.Fields(tt.name)[0])
 			want := generate(t, path, append(tt.options, "-N", passphrase)...)
 			for _, o := range []Options{{Identity: path}, {Identity: path + ".pub"}, {Home: dir}} {
-				key, err := Find(t.Context(), o)
+				key, err := find(t.Context(), o)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -68,7 +68,7 @@ func TestEncryptedFiles(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "key")
 		want := generate(t, path, "-t", "ed25519", "-N", passphrase)
 		remove(t, path+".pub")
-		key, err := Find(t.Context(), Options{Identity: path})
+		key, err := find(t.Context(), Options{Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestEncryptedFiles(t *testing.T) {
 		askpass(t, passphrase)
 		command(t, []string{"SSH_AUTH_SOCK=" + socket, "SSH_ASKPASS=" + os.Getenv("SSH_ASKPASS"), "SSH_ASKPASS_REQUIRE=force"}, "ssh-add", "-q", path)
 		askpass(t, "nobody is asked")
-		key, err := Find(t.Context(), Options{AgentSocket: socket, Identity: path})
+		key, err := find(t.Context(), Options{AgentSocket: socket, Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestEncryptedFiles(t *testing.T) {
 		path, other := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "other")
 		want := generate(t, path, "-t", "ed25519", "-N", passphrase)
 		is := generate(t, other, "-t", "ed25519", "-N", passphrase)
-		key, err := Find(t.Context(), Options{Identity: path})
+		key, err := find(t.Context(), Options{Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestEncryptedFiles(t *testing.T) {
 	t.Run("no ssh-keygen", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "key")
 		generate(t, path, "-t", "ed25519", "-N", passphrase)
-		key, err := Find(t.Context(), Options{Identity: path})
+		key, err := find(t.Context(), Options{Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func TestEncryptedFiles(t *testing.T) {
 	t.Run("nobody answers", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "key")
 		generate(t, path, "-t", "ed25519", "-N", passphrase)
-		key, err := Find(t.Context(), Options{Identity: path})
+		key, err := find(t.Context(), Options{Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestSecurityKeyFiles(t *testing.T) {
 		provider = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
 	}
 	if _, err := os.Stat(provider); err != nil {
-		t.Skip("LEFT OUT: no software authenticator: openssh-tests is not installed")
+		t.Skip("LEFT OUT: no software authenticator: Debian's openssh-tests has one, and make deps installs it")
 	}
 	t.Setenv("SSH_SK_PROVIDER", provider)
 	env := []string{"SSH_SK_PROVIDER=" + provider}
@@ -169,7 +169,7 @@ func TestSecurityKeyFiles(t *testing.T) {
 			command(t, env, "ssh-keygen", "-q", "-t", kind+"-sk", "-f", path, "-N", "")
 			want := fingerprint(t, path)
 			var prompt bytes.Buffer
-			key, err := Find(t.Context(), Options{Home: dir, Prompt: &prompt})
+			key, err := find(t.Context(), Options{Home: dir, Prompt: &prompt})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +179,7 @@ func TestSecurityKeyFiles(t *testing.T) {
 			}
 			socket := startAgent(t, "-P", provider)
 			command(t, append(env, "SSH_AUTH_SOCK="+socket), "ssh-add", "-q", path)
-			key, err = Find(t.Context(), Options{AgentSocket: socket, Identity: path + ".pub"})
+			key, err = find(t.Context(), Options{AgentSocket: socket, Identity: path + ".pub"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func TestSecurityKeyFiles(t *testing.T) {
 			signs(t, key, want)
 
 			command(t, env, "ssh-keygen", "-q", "-t", kind+"-sk", "-O", "no-touch-required", "-f", path+"_lax", "-N", "")
-			key, err = Find(t.Context(), Options{Identity: path + "_lax"})
+			key, err = find(t.Context(), Options{Identity: path + "_lax"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +204,7 @@ func TestSecurityKeyFiles(t *testing.T) {
 // ProxyCommand of ssh has it.
 func TestAsksAtTheTerminal(t *testing.T) {
 	if path := os.Getenv("SEKISHO_TEST_SIGN_WITH"); path != "" {
-		key, err := Find(t.Context(), Options{Identity: path})
+		key, err := find(t.Context(), Options{Identity: path})
 		if err != nil {
 			t.Fatal(err)
 		}

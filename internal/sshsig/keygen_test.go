@@ -99,7 +99,7 @@ func TestVerifySSHKeygenSecurityKeys(t *testing.T) {
 		provider = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
 	}
 	if _, err := os.Stat(provider); err != nil {
-		t.Skip("LEFT OUT: no software authenticator: openssh-tests is not installed")
+		t.Skip("LEFT OUT: no software authenticator: Debian's openssh-tests has one, and make deps installs it")
 	}
 	env := []string{"SSH_SK_PROVIDER=" + provider, "SSH_ASKPASS=/bin/true", "SSH_ASKPASS_REQUIRE=force"} // an empty PIN
 	message := []byte("open web-prod\n")
@@ -128,8 +128,8 @@ func TestVerifySSHKeygenSecurityKeys(t *testing.T) {
 				}
 				return
 			}
-			if s := verifies(t, file, armored, message); s.UserVerified() != tt.verified {
-				t.Errorf("user verified: %v, want %v", s.UserVerified(), tt.verified)
+			if s := verifies(t, file, armored, message); (s.flags()&userVerified != 0) != tt.verified {
+				t.Errorf("user verified: %v, want %v", s.flags()&userVerified != 0, tt.verified)
 			}
 		})
 	}

@@ -176,9 +176,6 @@ func digest(hash string, message []byte) []byte {
 // PublicKey is the key that the signature says it is by; nil of the zero Signature.
 func (s Signature) PublicKey() ssh.PublicKey { return s.key }
 
-// Namespace is what the signature says it was made for.
-func (s Signature) Namespace() string { return s.namespace }
-
 // Fingerprint is the key's as ssh-keygen -l shows it: SHA256:...; "" of the zero Signature.
 func (s Signature) Fingerprint() string {
 	if s.key == nil {
@@ -186,10 +183,6 @@ func (s Signature) Fingerprint() string {
 	}
 	return ssh.FingerprintSHA256(s.key)
 }
-
-// UserVerified reports whether a security key says that it knows who touched it, by a PIN or a finger. Other keys
-// never do.
-func (s Signature) UserVerified() bool { return s.flags()&userVerified != 0 }
 
 // flags are those of a security key; none of another.
 func (s Signature) flags() byte {

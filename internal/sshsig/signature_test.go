@@ -86,7 +86,7 @@ func TestWhatSSHKeygenWrote(t *testing.T) {
 			if got := s.Fingerprint(); got != tt.fingerprint {
 				t.Errorf("fingerprint %s, want %s", got, tt.fingerprint)
 			}
-			if got := s.UserVerified(); got != tt.verified {
+			if got := s.flags()&userVerified != 0; got != tt.verified {
 				t.Errorf("user verified: %v, want %v", got, tt.verified)
 			}
 			if diff := cmp.Diff(string(armored), string(Armor(s))); diff != "" {
@@ -249,7 +249,7 @@ func TestParseRefuses(t *testing.T) {
 		if err := Verify(s, "", nil); !errors.Is(err, ErrFormat) {
 			t.Errorf("error %v, want %v", err, ErrFormat)
 		}
-		if s.PublicKey() != nil || s.Fingerprint() != "" || s.UserVerified() || s.Marshal() != nil || Armor(s) != nil {
+		if s.PublicKey() != nil || s.Fingerprint() != "" || s.flags()&userVerified != 0 || s.Marshal() != nil || Armor(s) != nil {
 			t.Error("it is something")
 		}
 	})
@@ -322,8 +322,8 @@ func TestSignThenVerify(t *testing.T) {
 				if diff := cmp.Diff(signer.PublicKey().Marshal(), s.PublicKey().Marshal()); diff != "" {
 					t.Errorf("another key: %s", diff)
 				}
-				if s.Namespace() != namespace {
-					t.Errorf("namespace %q, want %q", s.Namespace(), namespace)
+				if s.namespace != namespace {
+					t.Errorf("namespace %q, want %q", s.namespace, namespace)
 				}
 				if err := Verify(s, namespace+"x", message); !errors.Is(err, ErrNamespace) {
 					t.Errorf("in another namespace: %v", err)
@@ -410,8 +410,8 @@ func TestSecurityKeys(t *testing.T) {
 				if err := Verify(s, namespace, nil); !errors.Is(err, tt.want) {
 					t.Errorf("verified: %v, want %v", err, tt.want)
 				}
-				if s.UserVerified() != tt.verified {
-					t.Errorf("user verified: %v, want %v", s.UserVerified(), tt.verified)
+				if (s.flags()&userVerified != 0) != tt.verified {
+					t.Errorf("user verified: %v, want %v", s.flags()&userVerified != 0, tt.verified)
 				}
 				// Who sets a flag later breaks the signature.
 				if s.made.Rest = bytes.Clone(s.made.Rest); tt.flags&userPresent == 0 {
@@ -537,10 +537,10 @@ func FuzzParse(f *testing.F) {
 		if err != nil || !bytes.Equal(again.Marshal(), s.Marshal()) {
 			t.Errorf("%q is read again as %q: %v", Armor(s), again.Marshal(), err)
 		}
-		if Accepts(s.PublicKey()) != nil || s.Namespace() == "" {
+		if Accepts(s.PublicKey()) != nil || s.namespace == "" {
 			t.Errorf("taken: %q", b)
 		}
-		if err := Verify(s, s.Namespace(), []byte("nobody signed this")); !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrPresence) {
+		if err := Verify(s, s.namespace, []byte("nobody signed this")); !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrPresence) {
 			t.Errorf("verified: %v", err)
 		}
 	})

@@ -5,8 +5,10 @@
 //
 // A gate is believed little: it can have addresses let in to SSH for a while, as anybody
 // may who may use `sekisho open` on the host, end that, and end connections of those whom
-// nobody else lets in. The gate's clock plays no part, and neither does the host's: a grant
-// lasts from when its line was read. Where the gate is gone, grants end by themselves.
+// nobody else lets in. What the gate's clock says plays no part, and neither does what the
+// host's says: a grant lasts from when its line was written, which is told by how far the
+// gate's has gone on since, and goes on while the host is suspended. Where the gate is gone,
+// grants end by themselves.
 package agent
 
 import (
@@ -73,6 +75,9 @@ type Host interface {
 	// Cut ends the connections from a prefix, but of those whom another grant or the
 	// configuration lets in.
 	Cut(ctx context.Context, p netip.Prefix) error
+	// Seen are who asked for SSH of late and was turned away because of holding no grant,
+	// the latest first, and from where somebody came in of late, or is connected.
+	Seen(ctx context.Context) (away, in []netip.Addr, err error)
 }
 
 // Options are all needed, but for those that say otherwise.
@@ -88,7 +93,8 @@ type Options struct {
 	Now  func() time.Time                                                  // the host's clock, which requests are signed with; nil: time.Now
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: as usual
 
-	beat time.Duration // of tests
+	beat, seenEvery time.Duration        // of tests
+	slept           func() time.Duration // and this
 }
 
 // Agent is one host's side. Make it with New, run it once.
@@ -108,6 +114,10 @@ type Agent struct {
 	whole   bool                         // all is to be reported
 	changed map[string]api.ReportedGrant // to be reported
 	said    map[string]api.ReportedGrant // as it is: of each grant that the gate wants
+	recent  map[string]recent
+	seen    []netip.Addr // as it was told last, or is to be
+	seenAt  time.Time
+	seenDue bool
 }
 
 // Status is how it goes.
@@ -131,9 +141,13 @@ func New(o Options) *Agent {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.slept == nil {
+		o.slept = slept
+	}
 	return &Agent{
 		o: o, log: log, beat: cmp.Or(o.beat, api.Beat), events: make(chan event, 64), wake: make(chan struct{}, 1),
 		status: Status{Since: time.Now()}, changed: map[string]api.ReportedGrant{}, said: map[string]api.ReportedGrant{},
+		recent: map[string]recent{},
 	}
 }
 
@@ -143,6 +157,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	tasks.Go(func() error { return a.listen(ctx) })
 	tasks.Go(func() error { return a.keep(ctx) })
 	tasks.Go(func() error { return a.report(ctx) })
+	tasks.Go(func() error { return a.lookOut(ctx) })
 	return tasks.Wait()
 }
 

@@ -13,7 +13,9 @@ import (
 // want is a grant that the gate asks for.
 type want struct {
 	Grant
-	refused error // what is wrong with it, whatever the host says
+	refused error         // what is wrong with it, whatever the host says
+	slept   time.Duration // slept, when Until was reckoned
+	kernel  time.Time     // where it ends sooner than it was said to: when the kernel may end it
 }
 
 // keeper has the host do what the gate asks for. Of one goroutine.
@@ -28,7 +30,8 @@ func (a *Agent) keep(ctx context.Context) error {
 	k := &keeper{a, map[string]*want{}}
 	for _, g := range a.o.Host.Held() {
 		if len(k.wants) < MaxGrants {
-			k.wants[g.ID] = &want{Grant: g}
+			g.Until = time.Now().Add(time.Until(g.Until)) // by the clock that nobody sets
+			k.wants[g.ID] = &want{Grant: g, slept: a.o.slept()}
 		}
 	}
 	look := time.NewTicker(lookEvery)
@@ -68,13 +71,20 @@ func (k *keeper) do(ctx context.Context, batch []event) {
 	}
 	for _, e := range batch {
 		switch {
+		case e.sooner > 0:
+			flush()
+			for _, w := range k.wants {
+				w.shorten(e.sooner)
+			}
+			k.look(ctx)
 		case e.Let != nil:
-			if w := k.take(ctx, *e.Let, e.read); w != nil {
+			k.a.again(e.Let.ID)
+			if w := k.take(ctx, *e.Let, e.clock); w != nil {
 				lets = append(lets, w)
 			}
 		case e.Snapshot != nil:
 			flush()
-			k.snapshot(ctx, e.Snapshot, e.read)
+			k.snapshot(ctx, e.Snapshot, e.clock)
 		case e.End != nil:
 			flush()
 			k.end(ctx, []string{*e.End})
@@ -90,13 +100,16 @@ func (k *keeper) do(ctx context.Context, batch []event) {
 }
 
 // take notes what the gate asks for; nil where there is nothing to be done about it.
-func (k *keeper) take(ctx context.Context, h api.HostGrant, read time.Time) *want {
+func (k *keeper) take(ctx context.Context, h api.HostGrant, c clock) *want {
 	w, known := k.wants[h.ID]
 	if !known && len(k.wants) >= MaxGrants {
 		k.a.note(h.ID, fmt.Errorf("this host keeps %d grants of a gate, and has them", MaxGrants), false)
 		return nil
 	}
-	g, err := grantOf(h, read)
+	g, err := grantOf(h, c.written)
+	if err == nil && !time.Now().Before(g.Until) {
+		err = errOver
+	}
 	if known && err == nil && w.refused == nil && (w.Prefix != g.Prefix || w.Person != g.Person) {
 		err = errors.New("the gate has made it another's: an id is one person's and one address'")
 		g = w.Grant
@@ -107,7 +120,10 @@ func (k *keeper) take(ctx context.Context, h api.HostGrant, read time.Time) *wan
 			return nil // it cannot be taken away yet
 		}
 	}
-	w = &want{g, err}
+	if err == nil && (!known || g.Until.Sub(w.Until) > time.Second) {
+		k.a.asked(g, c.written)
+	}
+	w = &want{Grant: g, refused: err, slept: c.slept}
 	k.wants[h.ID] = w
 	return w
 }
@@ -156,11 +172,27 @@ func (k *keeper) end(ctx context.Context, ids []string) {
 	}
 }
 
+// shorten has w end sooner: its line had come late, or the machine was suspended meanwhile.
+func (w *want) shorten(d time.Duration) {
+	w.kernel = w.latest()
+	w.Until = w.Until.Add(-d)
+}
+
+// latest is when the kernel ends w, whatever becomes of us.
+func (w *want) latest() time.Time {
+	if w.kernel.After(w.Until) {
+		return w.kernel
+	}
+	return w.Until
+}
+
+var errOver = errors.New("its time was over when it came")
+
 // errEnding marks what the gate has ended and what could not be taken away.
 var errEnding = errors.New("it is being ended")
 
 // snapshot is all that the gate asks for.
-func (k *keeper) snapshot(ctx context.Context, s *snapshot, read time.Time) {
+func (k *keeper) snapshot(ctx context.Context, s *snapshot, c clock) {
 	named := make(map[string]bool, len(s.Grants))
 	for _, h := range s.Grants {
 		named[h.ID] = true
@@ -174,7 +206,7 @@ func (k *keeper) snapshot(ctx context.Context, s *snapshot, read time.Time) {
 	k.end(ctx, gone)
 	wants := make([]*want, 0, len(s.Grants))
 	for _, h := range s.Grants {
-		if w := k.take(ctx, h, read); w != nil {
+		if w := k.take(ctx, h, c); w != nil {
 			wants = append(wants, w)
 		}
 	}
@@ -187,13 +219,19 @@ func (k *keeper) look(ctx context.Context) {
 	if len(k.wants) == 0 {
 		return
 	}
-	now := time.Now()
+	now, slept := time.Now(), k.a.o.slept()
 	var lets []*want
 	var ending []string
 	for id, w := range k.wants {
+		if d := slept - w.slept; d >= tooLate {
+			w.shorten(d)
+			w.slept = slept
+		}
 		switch {
-		case errors.Is(w.refused, errEnding) && now.Before(w.Until):
+		case errors.Is(w.refused, errEnding) && now.Before(w.latest()):
 			w.refused = nil // it is in force, and is to be ended
+			ending = append(ending, id)
+		case w.refused == nil && !now.Before(w.Until) && now.Before(w.latest()):
 			ending = append(ending, id)
 		case errors.Is(w.refused, errEnding), w.refused == nil && !now.Before(w.Until):
 			// The kernel has ended it. The gate knows the time as well, and says so.

@@ -40,11 +40,23 @@ func (a *Agent) note(id string, err error, keep bool) {
 	a.bound()
 }
 
+// again has it be told once more how it is with a grant that the gate asks for anew: by then
+// it may have forgotten that.
+func (a *Agent) again(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r, known := a.said[id]; known {
+		a.changed[id] = r
+		a.bound()
+	}
+}
+
 // ended takes down that a grant is no more.
 func (a *Agent) ended(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.said, id)
+	delete(a.recent, id)
 	a.changed[id] = api.ReportedGrant{ID: id}
 	a.bound()
 }
@@ -120,12 +132,16 @@ func (a *Agent) report(ctx context.Context) error {
 func (a *Agent) reportOnce(ctx context.Context) (more bool, err error) {
 	a.mu.Lock()
 	ticket, whole, client := a.ticket, a.whole, a.client
-	if ticket == "" || !whole && len(a.changed) == 0 {
+	if ticket == "" || !whole && len(a.changed) == 0 && !a.seenDue {
 		a.mu.Unlock()
 		return false, nil
 	}
 	r := api.Report{Ticket: ticket, Grants: []api.ReportedGrant{}}
-	size := 1024
+	if a.seenDue {
+		r.Seen, a.seenDue = a.seen, false
+	}
+	empty := 1024 + 48*len(r.Seen)
+	size := empty
 	add := func(one api.ReportedGrant) bool {
 		if size += 64 + len(one.ID) + 2*len(one.Error); size > maxReport && len(r.Grants) > 0 {
 			return false
@@ -141,7 +157,7 @@ func (a *Agent) reportOnce(ctx context.Context) (more bool, err error) {
 				// It is too much for one: told in parts, and none of them is the whole.
 				r.Whole = false
 				maps.Copy(a.changed, all)
-				r.Grants, size = r.Grants[:0], 1024
+				r.Grants, size = r.Grants[:0], empty
 				break
 			}
 		}
@@ -168,6 +184,7 @@ func (a *Agent) reportOnce(ctx context.Context) (more bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.whole = a.whole || r.Whole
+	a.seenDue = a.seenDue || r.Seen != nil
 	newer := a.changed
 	a.changed = taken
 	maps.Copy(a.changed, newer)

@@ -15,7 +15,14 @@ import (
 // event is what the stream says.
 type event struct {
 	change
-	read time.Time
+	clock
+	sooner time.Duration // by this much the grants that there are end sooner than they were said to
+}
+
+// clock is when a line was written, as time.Now would have had it, and slept, when it was read.
+type clock struct {
+	written time.Time
+	slept   time.Duration
 }
 
 // listen keeps a stream until ctx ends.
@@ -76,6 +83,7 @@ func (a *Agent) begun(ticket string, client *http.Client, hangUp context.CancelF
 	a.ticket, a.client, a.hangUp = ticket, client, hangUp
 	a.status.Connected, a.status.Since, a.status.Reconnects = true, time.Now(), earlier
 	a.status.Error, a.status.Hint = "", ""
+	a.seenDue = a.seenDue || len(a.seen) > 0 // this may be another gate
 }
 
 var (
@@ -114,10 +122,10 @@ func (a *Agent) stream(ctx context.Context, earlier int64) (heard bool, err erro
 		return false, errorOf(res)
 	}
 	lines := newLineReader(res.Body)
-	pace := pace{}
+	pace, late, began := pace{}, lateness{}, time.Now()
 	for {
 		text, err := lines.next()
-		read := time.Now()
+		read, slept := time.Now(), a.o.slept()
 		switch {
 		case errors.Is(err, io.EOF):
 			return heard, errEnded
@@ -138,11 +146,18 @@ func (a *Agent) stream(ctx context.Context, earlier int64) (heard bool, err erro
 			a.begun(c.Snapshot.Ticket, client, func() { cancel(errTicket) }, earlier)
 			a.log.Info("connected to the gate", "gate", a.o.URL, "host", a.o.Name, "grants", len(c.Snapshot.Grants))
 		}
-		if c.Beat != nil {
-			continue
+		e, at := event{change: c}, slept+read.Sub(began)
+		switch {
+		case c.Beat != nil:
+			if e.sooner = late.heard(*c.Beat, at); e.sooner == 0 {
+				continue
+			}
+		case c.Snapshot != nil:
+			late.heard(c.Snapshot.Now, at)
 		}
+		e.clock = clock{read.Add(-late.of(at)), slept}
 		select {
-		case a.events <- event{c, read}:
+		case a.events <- e:
 		case <-ctx.Done():
 			return heard, ctx.Err()
 		}

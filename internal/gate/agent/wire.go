@@ -177,16 +177,16 @@ func checkPrefix(p netip.Prefix) error {
 	return nil
 }
 
-// grantOf is what the gate asks for, from when it was read, or why it may not. Its id is
+// grantOf is what the gate asks for, from when it was written, or why it may not. Its id is
 // good.
-func grantOf(h api.HostGrant, read time.Time) (Grant, error) {
+func grantOf(h api.HostGrant, written time.Time) (Grant, error) {
 	g := Grant{ID: h.ID, Prefix: h.Prefix, Port: h.Port}
 	if err := checkPrefix(h.Prefix); err != nil {
 		return g, err
 	}
 	switch {
 	case h.Millis <= 0:
-		return g, errors.New("its time was over when it came")
+		return g, errOver
 	case h.Millis > MaxLength.Milliseconds():
 		return g, fmt.Errorf("it is longer than %d days", MaxLength/(24*time.Hour))
 	case h.Person == "":
@@ -195,7 +195,7 @@ func grantOf(h api.HostGrant, read time.Time) (Grant, error) {
 		return g, errors.New("it names no port")
 	}
 	g.Person, g.Reason = line(h.Person, 64), line(h.Reason, 200)
-	g.Until = read.Add(time.Duration(h.Millis) * time.Millisecond)
+	g.Until = written.Add(time.Duration(h.Millis) * time.Millisecond)
 	return g, nil
 }
 

@@ -77,7 +77,15 @@ type Door struct {
 	Always    []string  `json:"always"`          // one's fixed addresses, let in without asking
 	Reasons   []Reason  `json:"reasons"`         // why it is allowed, or not
 	Hint      string    `json:"hint,omitempty"`  // where it is not: what to do
-	Grants    []Grant   `json:"grants"`          // live ones that the person may see: their own, and who else is in
+	Denied    *Denied   `json:"denied,omitempty"`
+	Grants    []Grant   `json:"grants"` // live ones that the person may see: their own, and who else is in
+}
+
+// Denied is that what one asked for last was answered with no, within a day.
+type Denied struct {
+	By  string    `json:"by"`
+	At  time.Time `json:"at"`
+	Why string    `json:"why,omitempty"` // that they gave
 }
 
 // Needs is what a request for a door has to bring.
@@ -127,7 +135,7 @@ type Grant struct {
 	InForce  bool         `json:"in_force"`        // a host has said so, or the group has
 	Shared   []string     `json:"shared"`          // other people whose grants hold the same address
 	Warnings []string     `json:"warnings"`        // what the person should know: a shared address, one that the host does not see
-	Error    string       `json:"error,omitempty"` // why it could not be put in force, or taken away, just now
+	Error    string       `json:"error,omitempty"` // why it could not be put in force, or taken away, just now; denied: what the approver said
 	Stuck    bool         `json:"stuck"`           // still in force two minutes past its end
 }
 
@@ -167,7 +175,7 @@ type Person struct {
 	Disabled bool      `json:"disabled"`
 	Since    time.Time `json:"disabled_since,omitzero"`
 	By       string    `json:"disabled_by,omitempty"`
-	Seen     time.Time `json:"seen,omitzero"` // when they last did something; in a list, as far as their passkeys tell
+	Seen     time.Time `json:"seen,omitzero"` // when they last did something; in a list, without the use of their sessions
 }
 
 // Key is an SSH key.

@@ -12,13 +12,16 @@ import (
 	"sekisho/internal/sshkey"
 )
 
-// Keys are a person's own keys, as package sshkey finds them.
-func Keys(o sshkey.Options) func(context.Context) ([]Key, error) {
+// Keys are a person's own keys, as package sshkey finds them; quietly: those that ask nobody
+// for anything.
+func Keys(o sshkey.Options, quietly bool) func(context.Context) ([]Key, error) {
 	return func(ctx context.Context) ([]Key, error) {
 		found, err := sshkey.Candidates(ctx, o)
-		keys := make([]Key, len(found))
-		for i, k := range found {
-			keys[i] = k
+		keys := make([]Key, 0, len(found))
+		for _, k := range found {
+			if !quietly || !k.Asks() {
+				keys = append(keys, k)
+			}
 		}
 		return keys, err
 	}

@@ -174,6 +174,15 @@ func (c *Client) InviteMe(ctx context.Context) (api.Invitation, error) {
 	return post[api.Invitation](ctx, c, "/passkeys/invite", false, nil)
 }
 
+// DoorOf is a target as somebody sees it.
+func (c *Client) DoorOf(ctx context.Context, person, target string) (api.Door, error) {
+	d, err := get[api.Door](ctx, c, "/people/"+url.PathEscape(person)+"/doors/"+url.PathEscape(target))
+	if err == nil {
+		err = c.proper(d)
+	}
+	return d, err
+}
+
 // Disable ends all that somebody has, and returns what that was.
 func (c *Client) Disable(ctx context.Context, name string, q api.DisableRequest) ([]api.Grant, error) {
 	return post[[]api.Grant](ctx, c, "/people/"+url.PathEscape(name)+"/disable", true, q)

@@ -79,6 +79,9 @@ func (h *instantHost) now() {
 
 func (h *instantHost) Held() []agent.Grant                     { return nil }
 func (h *instantHost) Cut(context.Context, netip.Prefix) error { return nil }
+func (h *instantHost) Seen(context.Context) (away, in []netip.Addr, err error) {
+	return nil, nil, nil
+}
 
 // from is a way to dial that comes from an address of the loopback's: a gate takes what
 // comes from one address for one source.

@@ -244,6 +244,58 @@ func TestPackets(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("who comes by another address", func(t *testing.T) {
+		here, there := netip.MustParseAddr("198.51.100.21"), netip.MustParseAddr("198.51.100.22")
+		g := h.opened(h.hanako, here, time.Hour)
+		told := func(p person) (string, error) {
+			select { // a gate takes so many requests from one address
+			case <-t.Context().Done():
+			case <-time.After(250 * time.Millisecond):
+			}
+			var doors []api.Door
+			if err := h.ask(t.Context(), p, http.MethodGet, "/doors", nil, &doors); err != nil {
+				return "", err
+			}
+			var all []string
+			for _, d := range doors {
+				for _, g := range d.Grants {
+					all = append(all, g.Warnings...)
+				}
+			}
+			return strings.Join(all, "\n"), nil
+		}
+		if h.reaches(there) {
+			t.Fatal("another is let in")
+		}
+		want := fmt.Sprintf("web-1 has seen nobody come from %s yet, and turned away %s", here, there) // the latest first
+		eventually(t, "the word of it", 15*time.Second, func() error {
+			switch text, err := told(h.hanako); {
+			case err != nil:
+				return err
+			case !strings.Contains(text, want):
+				return fmt.Errorf("told is %q", text)
+			}
+			return nil
+		})
+		if text, err := told(h.taro); err != nil || text != "" {
+			t.Errorf("told to another: %q, %v", text, err)
+		}
+		if h.reaches(there) {
+			t.Error("what is told lets in")
+		}
+		if !h.reaches(here) { // and that is all: a short visit counts
+			t.Error("who opened it is not let in")
+		}
+		eventually(t, "silence, since they are in", 15*time.Second, func() error {
+			if text, err := told(h.hanako); err != nil || text != "" {
+				return fmt.Errorf("told is %q, %w", text, err)
+			}
+			return nil
+		})
+		if _, err := h.shut(t.Context(), h.hanako, g.ID); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("two people on one address", func(t *testing.T) {
 		mine, others := h.opened(h.hanako, stranger, time.Hour), h.opened(h.taro, stranger, time.Hour)
 		if _, err := h.shut(t.Context(), h.hanako, mine.ID); err != nil {

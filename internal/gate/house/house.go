@@ -209,10 +209,26 @@ func (h *House) Run(ctx context.Context) error {
 	for _, a := range h.Addrs() {
 		h.log.Info("the gate listens", "at", a.String(), "url", h.o.Config.Gate.URL, "tls", serve.Cert != "")
 	}
+	h.tellHead(ctx)
 	if h.o.Ready != nil {
 		h.o.Ready()
 	}
 	return tasks.Wait()
+}
+
+// tellHead notes in the log, which is kept elsewhere than the audit, where that ends now.
+func (h *House) tellHead(ctx context.Context) {
+	var head ledger.Head
+	err := h.ledger.Read(ctx, func(tx *ledger.Tx) (err error) {
+		head, err = tx.Head()
+		return err
+	})
+	switch {
+	case err != nil:
+		h.log.Warn("the audit's last entry cannot be read now", "error", err)
+	case head.Seq > 0:
+		h.log.Info("the audit's last entry", "known", fmt.Sprintf("%d:%s", head.Seq, head.Hash))
+	}
 }
 
 // first tells the first administrator's link, where one is needed.

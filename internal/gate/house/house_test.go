@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"sekisho/internal/config"
+	"sekisho/internal/gate/api"
+	"sekisho/internal/ledger"
 )
 
 // begin runs a house of the configuration until the test ends, and gives where it listens
@@ -103,6 +105,28 @@ func TestServes(t *testing.T) {
 	}
 	if !h.Takes(cfg) {
 		t.Error("a gate does not take its own configuration")
+	}
+}
+
+// TestHeadIsTold: the log says where the audit ends each time that a gate starts, so that who
+// writes the audit anew is found out by who has the log.
+func TestHeadIsTold(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var log bytes.Buffer
+	h, err := Open(ctx, Options{Config: parsed(t, "people: {hanako: {groups: [ops]}}\n"), StateDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&log, nil)), Ready: stop})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e api.Entry
+	err = h.ledger.Write(ctx, func(tx *ledger.Tx) (err error) {
+		e, err = tx.Append(api.Entry{Who: "hanako", What: "open", OK: true})
+		return err
+	})
+	if err := errors.Join(err, h.Run(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "known=1:" + e.Hash; !strings.Contains(log.String(), want) {
+		t.Errorf("there is no %s:\n%s", want, log.String())
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sekisho/internal/gate"
@@ -97,6 +99,9 @@ func (h *Handler) apiRoutes() []route {
 		}),
 		call(get, "/people/{name}", person, "Somebody: yourself, or, for administrators, anybody.", func(q *request, _ none) (api.Person, error) {
 			return g.Person(q.Context(), q.who, q.PathValue("name"))
+		}),
+		call(get, "/people/{name}/doors/{target}", person, "A target as somebody sees it, without who is in: for yourself, or, for administrators, for anybody.", func(q *request, _ none) (api.Door, error) {
+			return g.DoorOf(q.Context(), q.who, q.PathValue("name"), q.PathValue("target"))
 		}),
 		call(put, "/people/{name}", admin, "Write all of somebody anew.", func(q *request, in api.PersonEdit) (api.Person, error) {
 			return g.EditPerson(q.Context(), q.who, q.PathValue("name"), in)
@@ -207,6 +212,9 @@ func filterOf(v url.Values) (f gate.Filter, err error) {
 		if len(s) > 128 {
 			return f, api.Errorf(api.BadRequest, "", "a name in the filter is too long")
 		}
+	}
+	if group := strings.HasSuffix(f.What, "*"); f.What != "" && !group && !slices.Contains(gate.Actions(), f.What) {
+		return f, api.Errorf(api.BadRequest, "write it as the entries have it, or its beginning: person.*", "no entry is of %q", f.What)
 	}
 	for _, t := range []struct {
 		name string

@@ -39,6 +39,7 @@ type doors interface {
 type keeping interface {
 	People(ctx context.Context, who gate.Who) ([]api.Person, error)
 	Person(ctx context.Context, who gate.Who, name string) (api.Person, error)
+	DoorOf(ctx context.Context, who gate.Who, person, target string) (api.Door, error)
 	AddPerson(ctx context.Context, who gate.Who, e api.PersonEdit) (api.Person, error)
 	EditPerson(ctx context.Context, who gate.Who, name string, e api.PersonEdit) (api.Person, error)
 	DeletePerson(ctx context.Context, who gate.Who, name string) error

@@ -83,6 +83,7 @@ func TestRoles(t *testing.T) {
 		"GET " + v + "/people":                         {want: forAdmins},
 		"POST " + v + "/people":                        {want: forAdmins, body: `{"name":"momo","groups":[],"fixed":[],"keys":[]}`},
 		"GET " + v + "/people/{name}":                  {want: "401 200 403 403 200 401 403 401"},
+		"GET " + v + "/people/{name}/doors/{target}":   {want: "401 200 403 403 200 401 403 401"},
 		"PUT " + v + "/people/{name}":                  {want: forAdmins, path: keiko, body: `{"name":"keiko","groups":["ops"],"fixed":[],"keys":[]}`},
 		"DELETE " + v + "/people/{name}":               {want: "401 403 403 403 204 401 403 401", path: keiko},
 		"POST " + v + "/people/{name}/invite":          {want: forAdmins, path: keiko},

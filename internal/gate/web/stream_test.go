@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +109,9 @@ func TestHostStream(t *testing.T) {
 		}
 		opened <- g
 	}()
+	if c := s.next(); c.Beat.IsZero() {
+		t.Fatalf("no beat says when the next line was written: %+v", c)
+	}
 	let := s.next()
 	if let.Let == nil || let.Let.Person != "hanako" || let.Let.Prefix.Addr() != from("hanako") || let.Let.Millis < 590_000 {
 		t.Fatalf("got %+v", let)
@@ -116,6 +121,40 @@ func TestHostStream(t *testing.T) {
 	}
 	if g := <-opened; g.State != api.Open || !g.InForce {
 		t.Errorf("got %+v", g)
+	}
+	// Whom the host turned away is told on the page, in the language of the page, to who opened it.
+	for _, tt := range []struct {
+		seen   []string
+		at     string
+		en, ja string
+	}{
+		{[]string{"192.0.2.200"}, "hanako", "turned away 192.0.2.200: if you know one as your own", "192.0.2.200 からの接続は拒否されました。確かにご自分のアドレスだと分かる"},
+		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"}, "hanako", "192.0.2.4 and 2 more: if you know", "192.0.2.4 ほか 2 件からの接続"},
+		{[]string{from("taro").String()}, "taro", "turned away " + from("taro").String() + ", where you are now", "いまお使いの " + from("taro").String() + " からの接続"},
+	} {
+		seen := []netip.Addr{}
+		for _, a := range tt.seen {
+			seen = append(seen, netip.MustParseAddr(a))
+		}
+		if got := report(api.Report{Ticket: first.Snapshot.Ticket, Grants: []api.ReportedGrant{}, Seen: seen}, false); got.StatusCode != 204 {
+			t.Fatal(read(t, got))
+		}
+		for lang, want := range map[string]string{"en": tt.en, "ja": tt.ja} {
+			for _, path := range []string{"/", "/doors/box"} {
+				r := w.withSession(w.request(get, path, tt.at, nil), w.session("hanako"))
+				r.Header.Set("Accept-Language", lang)
+				if page := read(t, w.do(r)); !strings.Contains(page, want) || lang == "ja" && strings.Contains(page, "turned away") {
+					t.Errorf("%s %s: %q is not there:\n%s", lang, path, want, page)
+				}
+			}
+		}
+	}
+	doors := decode[[]api.Door](t, w.call("hanako", get, api.Version+"/doors", nil))
+	if i := slices.IndexFunc(doors, func(d api.Door) bool { return d.Target == "box" }); i < 0 || len(doors[i].Grants) != 1 || len(doors[i].Grants[0].Warnings) != 1 {
+		t.Errorf("got %+v", doors)
+	}
+	if text := read(t, w.call("taro", get, api.Version+"/doors", nil)); strings.Contains(text, "turned away") {
+		t.Errorf("told to another: %s", text)
 	}
 	if got := report(api.Report{Ticket: "guessed", Grants: []api.ReportedGrant{}}, false); got.StatusCode != 401 {
 		t.Errorf("by a guessed ticket: %d", got.StatusCode)
@@ -203,6 +242,8 @@ func TestFilterOf(t *testing.T) {
 		{"all", "person=hanako&target=web&what=open&from=2026-01-01&to=2026-12-31T00:00:00Z&before=1000&limit=10", 200},
 		{"no time", "from=yesterday", 400},
 		{"no number", "before=x", 400},
+		{"a group of actions", "what=person.*", 200},
+		{"no action", "what=opne", 400},
 		{"less than nothing", "limit=-1", 400},
 		{"too many", "limit=1001", 400},
 		{"a long name", "person=" + strings.Repeat("x", 129), 400},

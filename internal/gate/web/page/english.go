@@ -56,6 +56,12 @@ func english() *Words {
 		UntilAt:       func(t string) string { return "until " + t },
 		ApprovedBy:    func(name string) string { return "approved by " + name },
 
+		Denied: func(by, why string) string {
+			if why == "" {
+				return by + " said no to what you asked for."
+			}
+			return by + " said no to what you asked for: " + why
+		},
 		ApprovalsTitle: "Approvals", NoApprovals: "Nothing waits for your answer.", Approve: "Say yes", Deny: "Say no", AskedFor: "Asked for",
 		AnswerReason: "A word to them (not needed)",
 		AsksFor:      func(person, target string) string { return person + " asks for " + target },

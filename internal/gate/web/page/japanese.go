@@ -56,6 +56,12 @@ func japanese() *Words {
 		UntilAt:       func(t string) string { return t + " まで" },
 		ApprovedBy:    func(name string) string { return "承認者：" + name },
 
+		Denied: func(by, why string) string {
+			if why == "" {
+				return by + " さんが申請を却下しました。"
+			}
+			return by + " さんが申請を却下しました: " + why
+		},
 		ApprovalsTitle: "承認", NoApprovals: "あなたの承認を待っている申請はありません。", Approve: "承認する", Deny: "却下する", AskedFor: "申請内容",
 		AnswerReason: "申請者へのひとこと（任意）",
 		AsksFor: func(person, target string) string {

@@ -46,7 +46,9 @@ var sentences = [][2]string{
 	{"a rule that is not sekisho's lets it in already: closing here closes nothing", "Sekisho が作成していないルールですでに許可されています。ここで閉じても、そのルールは残ります"},
 	{"{} is not connected to the gate: it is opened when it is", "{1} は現在ゲートに接続していません。接続が戻りしだい開きます"},
 	{"{} has not said yet that it is open", "{1} から、開いたという報告がまだありません"},
-	{"{} sees somebody knock from {} who is not let in: if that is you, open it for that address", "許可されていない {2} から {1} への接続が試みられています。ご自身の場合は、そのアドレスで開けてください"},
+	{"{} has seen nobody come from {} yet, and turned away {}, where you are now: open it from here", "{1} にはまだ {2} からの接続がなく、いまお使いの {3} からの接続は拒否されました。この画面からもう一度開けてください"},
+	{"{} has seen nobody come from {} yet, and turned away {} and {} more: if you know one as your own, open it for that by `sekisho open {} --ip ADDRESS`; strangers knock, too", "{1} にはまだ {2} からの接続がなく、{3} ほか {4} 件からの接続は拒否されました。確かにご自分のアドレスだと分かるものがあれば、`sekisho open {5} --ip アドレス` で開けてください。無関係な第三者の接続も含まれます"},
+	{"{} has seen nobody come from {} yet, and turned away {}: if you know one as your own, open it for that by `sekisho open {} --ip ADDRESS`; strangers knock, too", "{1} にはまだ {2} からの接続がなく、{3} からの接続は拒否されました。確かにご自分のアドレスだと分かるものがあれば、`sekisho open {4} --ip アドレス` で開けてください。無関係な第三者の接続も含まれます"},
 }
 
 type sentence struct {

@@ -45,6 +45,7 @@ type Words struct {
 
 	// Approvals.
 	ApprovalsTitle, NoApprovals, Approve, Deny, AskedFor, AnswerReason string
+	Denied                                                             func(by, why string) string
 	AsksFor                                                            func(person, target string) string
 
 	// One's own.
