@@ -14,13 +14,16 @@ GO ?= $(shell command -v go || { [ -n "$${SUDO_USER:-}" ] && su - "$$SUDO_USER" 
 export GOTOOLCHAIN ?= auto
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# When this was changed last: the one time in packages.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # The owner of the tree keeps what root builds in it.
 OWNER := $(shell stat -c %u:%g .)
-KEEP_OWNER = if [ "$$(id -u)" = 0 ]; then chown -R $(OWNER) bin; fi
+KEEP_OWNER = if [ "$$(id -u)" = 0 ]; then for d in bin dist; do [ ! -e $$d ] || chown -R $(OWNER) $$d; done; fi
 
 GOLANGCI_LINT := v2.13.1
 GOVULNCHECK   := v1.6.0
 TEMPL         := v0.3.1020
+CYCLONEDX     := v1.10.0
 FUZZTIME      ?= 30s
 CRASH_RUNS    ?= 1000
 GATE_CRASH_RUNS ?= 500
@@ -31,16 +34,23 @@ LAMBDA_ARCH   ?= arm64
 CONFIG        :=
 KERNELS       ?= bullseye bookworm trixie
 SYSTEMS       ?= bookworm trixie noble
+PACKAGE_SYSTEMS ?= bullseye bookworm trixie
+PACKAGE_ARCHS ?= amd64 arm64
 AWS_PACKAGES  ?= ./internal/securitygroup/... ./internal/access/...
+
+# Without symbols, functions 16 bytes apart, and inlined only in what is fast (the way of an
+# attack, and reading a log), not in what waits for people or networks anyway: 2 MB less.
+FAST       := $(addprefix sekisho/internal/,cli country daemon firewall guard lease logsource prefixset printable special sshlog store) \
+	github.com/google/nftables/... github.com/mdlayher/... github.com/oschwald/...
+LDFLAGS    := -s -w -funcalign=16
+BUILDFLAGS := -trimpath -buildvcs=false $(foreach p,sekisho/... github.com/... charm.land/...,-gcflags='$p=-l') $(FAST:%=-gcflags='%=')
+SIZE_LIMIT := 32000000
+BINARY     := bin/sekisho
 
 DESTDIR ?=
 PREFIX  ?= /usr/local
-BINDIR  := $(PREFIX)/bin
-ETCDIR  := /etc/sekisho
-UNITDIR := $(PREFIX)/lib/systemd/system
-SHARE   := $(PREFIX)/share
 
-.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build lambda test test-kernels test-systemd test-moto test-aws test-crash lint bench lab install uninstall fuzz generate clean go
+.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build size man lambda test test-kernels test-systemd test-moto test-aws test-crash lint bench bench-peers lab completion install uninstall packages test-packages fuzz fuzz-some generate clean go
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -51,7 +61,7 @@ go:
 deps: ## install what the lab and the tests need (apt-get, dnf, yum)
 	@.ci/deps test
 
-bench-deps: deps ## install fail2ban and SSHGuard, to compare with
+bench-deps: deps ## install fail2ban, SSHGuard and CrowdSec, to compare with
 	@.ci/deps bench
 
 kernel-deps: ## install qemu, for test-kernels
@@ -65,7 +75,15 @@ moto-deps: ## install mmdebstrap, for test-moto
 
 build: go ## build bin/sekisho, static
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X sekisho/internal/cli.version=$(VERSION)' -o bin/sekisho ./cmd/sekisho
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -ldflags '$(LDFLAGS) -X sekisho/internal/cli.version=$(VERSION)' -o $(BINARY) ./cmd/sekisho
+	@$(KEEP_OWNER)
+
+size: build ## hold bin/sekisho to less than 32 MB
+	@size=$$(stat -c %s bin/sekisho); echo "bin/sekisho: $$size bytes, at most $(SIZE_LIMIT)"; [ $$size -le $(SIZE_LIMIT) ]
+
+man: go ## write the manual's pages to bin/man; SOURCE_DATE_EPOCH dates them
+	rm -rf bin/man
+	$(GO) run ./internal/manual/pages $(VERSION) docs/configuration.md bin/man
 	@$(KEEP_OWNER)
 
 lambda: go ## build bin/sekisho-lambda.zip; LAMBDA_ARCH=arm64 or amd64, CONFIG=FILE (lambda/README.md)
@@ -86,7 +104,8 @@ test: go ## run all tests; as root the kernel's too
 	fi; \
 	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
 	echo "CGO_ENABLED=$$cgo $(GO) test $$race ./..."; \
-	CGO_ENABLED=$$cgo $(GO) test -json $$race ./... | bin/leftout
+	CGO_ENABLED=$$cgo $(GO) test -json $$race -coverprofile=bin/cover.out ./... | bin/leftout; \
+	$(GO) tool cover -func=bin/cover.out | awk '/^total:/ {print "coverage: " $$NF " of all statements, by the tests of their own packages"}'; $(KEEP_OWNER)
 
 test-kernels: go ## run the kernel's tests in Linux 5.10, 6.1 and 6.12, emulated (docs/kernels.md)
 	@if [ "$$(id -u)" = 0 ]; then .ci/deps kernels; fi
@@ -112,18 +131,17 @@ test-crash: go ## open, use and shut targets 1,000 times (CRASH_RUNS), with a ki
 	SEKISHO_TEST_CRASH_RUNS=$(GATE_CRASH_RUNS) $(GO) test -count=1 -timeout 60m -v -run '^TestCrash' ./internal/gate
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
-		done; \
-	done
+	GO=$(GO) .ci/fuzz $(FUZZTIME)
+
+fuzz-some: go ## fuzz some of the targets, as a commit's turn has it, for a minute and a half in all
+	GO=$(GO) .ci/fuzz 2s 90
 
 generate: go ## make *_templ.go anew after a change of *.templ (its version is go.mod's)
 	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/notify/message
 	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/gate/web/page
 
 lint: go ## gofmt, golangci-lint, govulncheck
-	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal lambda); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal lambda packaging); if [ -n "$$unformatted" ]; then echo "gofmt -w:" $$unformatted >&2; exit 1; fi
 	@linter=bin/golangci-lint; there="$$($(GO) env GOPATH)/bin/golangci-lint"; want="version $(GOLANGCI_LINT:v%=%) "; \
 	if [[ "$$("$$there" --version 2>/dev/null || true)" == *"$$want"* ]]; then linter=$$there; fi; \
 	if [[ "$$($$linter --version 2>/dev/null || true)" != *"$$want"* ]]; then \
@@ -142,32 +160,38 @@ bench: build ## print all figures beside fail2ban's and SSHGuard's; BENCH_DOC=1 
 	@$(KEEP_OWNER)
 	bin/bench -sekisho bin/sekisho -floods bin/firewall.test $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_ARGS)
 
-install: ## install the binary, its unit, an example configuration and completions (after make build)
+bench-peers: build ## compare with fail2ban, SSHGuard and CrowdSec, in rounds (root, half an hour; BENCH_ARGS=-short: four minutes); BENCH_DOC=1 keeps table and plots
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps bench; fi
+	@$(GO) build -o bin/bench ./internal/bench
+	@$(KEEP_OWNER)
+	bin/bench -peers -sekisho bin/sekisho $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_ARGS)
+
+completion:
 	@[ -x bin/sekisho ] || { echo "bin/sekisho is not there: run make build first" >&2; exit 1; }
-	install -D -m 0755 bin/sekisho $(DESTDIR)$(BINDIR)/sekisho
-	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(ETCDIR) $(DESTDIR)$(SHARE)/doc/sekisho
-	for unit in sekisho.service sekisho-firewall.service sekisho-sshd.service sekisho-reap.service sekisho-reap.timer sekisho-gate.service; do \
-		sed 's|/usr/local/|$(PREFIX)/|' contrib/systemd/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
-	done
-	install -D -m 0644 contrib/systemd/sekisho.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf
-	install -m 0644 README.md README.ja.md LICENSE NOTICE $(DESTDIR)$(SHARE)/doc/sekisho
-	install -m 0644 contrib/sekisho.yaml $(DESTDIR)$(SHARE)/doc/sekisho/sekisho.yaml
-	install -D -m 0644 -t $(DESTDIR)$(SHARE)/doc/sekisho/docs docs/*.md
-	install -D -m 0644 contrib/grafana/sekisho.json $(DESTDIR)$(SHARE)/sekisho/grafana/sekisho.json
-	install -d -m 0755 $(DESTDIR)$(SHARE)/bash-completion/completions $(DESTDIR)$(SHARE)/zsh/site-functions $(DESTDIR)$(SHARE)/fish/vendor_completions.d
-	bin/sekisho completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho
-	bin/sekisho completion zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho
-	bin/sekisho completion fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
-	@if [ -z "$(DESTDIR)" ]; then \
-		getent group sekisho >/dev/null || groupadd --system sekisho; \
-		systemctl daemon-reload 2>/dev/null || true; \
-		echo "next: sekisho init (it writes $(ETCDIR)/sekisho.yaml), then: systemctl enable --now sekisho, sekisho plan, sekisho apply"; \
-	fi
+	@mkdir -p bin/completion
+	@bin/sekisho completion bash > bin/completion/sekisho
+	@bin/sekisho completion zsh > bin/completion/_sekisho
+	@bin/sekisho completion fish > bin/completion/sekisho.fish
+	@$(KEEP_OWNER)
 
-uninstall: ## take away what install put there, but for the configuration and the state
-	rm -f $(DESTDIR)$(BINDIR)/sekisho $(DESTDIR)$(UNITDIR)/sekisho.service $(DESTDIR)$(UNITDIR)/sekisho-firewall.service $(DESTDIR)$(UNITDIR)/sekisho-sshd.service $(DESTDIR)$(UNITDIR)/sekisho-reap.service $(DESTDIR)$(UNITDIR)/sekisho-reap.timer $(DESTDIR)$(UNITDIR)/sekisho-gate.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/sekisho.conf $(DESTDIR)$(SHARE)/bash-completion/completions/sekisho \
-		$(DESTDIR)$(SHARE)/zsh/site-functions/_sekisho $(DESTDIR)$(SHARE)/fish/vendor_completions.d/sekisho.fish
-	rm -rf $(DESTDIR)$(SHARE)/doc/sekisho $(DESTDIR)$(SHARE)/sekisho
+install: completion ## install what packaging/files names (after make build), and start anew what runs of it
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/install.sh install
 
-clean: ## remove bin
-	rm -rf bin
+uninstall: ## take it away, rules and bans too, but for the configuration and the state
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/install.sh uninstall
+
+# Empty what the environment may bring: the same sources and the same Go are to give the same bytes.
+packages: export GOFLAGS :=
+packages: export GOAMD64 := v1
+packages: export GOARM64 := v8.0
+packages: export GOEXPERIMENT :=
+packages: build completion man ## make .deb, .rpm, .tar.gz, their sums and what is in them, for amd64 and arm64, in dist (docs/packages.md)
+	@GO=$(GO) VERSION="$(VERSION)" SOURCE_DATE_EPOCH="$(SOURCE_DATE_EPOCH)" CYCLONEDX=$(CYCLONEDX) MAKE=$(MAKE) packaging/build.sh $(PACKAGE_ARCHS)
+	@$(KEEP_OWNER)
+
+test-packages: ## install, upgrade, remove and purge the packages in roots of Debian (root; docs/packages.md)
+	@if [ "$$(id -u)" = 0 ]; then .ci/deps packages; fi
+	@rc=0; GO=$(GO) .ci/packages $(PACKAGE_SYSTEMS) || rc=$$?; $(KEEP_OWNER); exit $$rc
+
+clean: ## remove bin and dist
+	rm -rf bin dist

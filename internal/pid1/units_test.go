@@ -3,6 +3,8 @@ package pid1
 import (
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestBoot: the machine itself is what the other tests think it is.
@@ -34,6 +36,8 @@ func TestUnits(t *testing.T) {
 				t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, out)
 			}
 		}
+		m.write("/etc/systemd/system/sekisho.service.d/debug.conf", "[Service]\nExecStart=\nExecStart=/usr/local/bin/sekisho run --debug\n", 0o644)
+		m.run("systemctl", "daemon-reload")
 		m.run(append([]string{"systemctl", "enable"}, ours...)...)
 		m.run("systemctl", "start", "sekisho.service") // a notify service: it returns when it is ready
 		if out, err := m.output("sekisho", "apply", "--yes", "--no-wait"); err != nil {
@@ -61,6 +65,11 @@ func TestUnits(t *testing.T) {
 		check("after a reboot")
 		if got := m.property("sekisho-firewall.service", "Result") + " " + m.property("sekisho-firewall.service", "ActiveState"); got != "success active" {
 			t.Errorf("sekisho-firewall.service: %s", got)
+		}
+		if version, _, _ := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); version >= 2 && version < 1000 {
+			if log := m.run("journalctl", "-b", "-u", "sekisho.service", "--no-pager"); !strings.Contains(log, "files are held to folders by Landlock") {
+				t.Errorf("the unit lets it not use Landlock:\n%s", log)
+			}
 		}
 		before := m.run("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", "sekisho-firewall.service")
 		if before == "0" {
