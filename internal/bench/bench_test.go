@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -108,8 +109,59 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
+func TestSamples(t *testing.T) {
+	s := samples{}
+	for _, value := range []float64{9, 1, 2, 8, 3} {
+		s.add(sekisho, value)
+	}
+	for _, value := range []float64{4, 2} {
+		s.add(crowdsec, value)
+	}
+	if diff := cmp.Diff(map[string]float64{sekisho: 3, crowdsec: 2}, s.quantiles(0.5)); diff != "" {
+		t.Errorf("medians (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]float64{sekisho: 4.6, crowdsec: 3}, s.means(), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Errorf("means (-want +got):\n%s", diff)
+	}
+}
+
+// Every program has its turn in every round, but for one that failed or had enough.
+func TestRounds(t *testing.T) {
+	b := &bench{options: &options{peers: true, runs: 3}}
+	var got []string
+	b.rounds(t.Context(), "part", []program{{name: sekisho}, {name: fail2ban}, {name: sshguard}}, func(p program) error {
+		got = append(got, p.name)
+		switch {
+		case p.name == fail2ban && len(got) > 3:
+			return errors.New("no")
+		case p.name == sshguard:
+			return errEnough
+		}
+		return nil
+	})
+	if diff := cmp.Diff([]string{sekisho, fail2ban, sshguard, sekisho, fail2ban, sekisho}, got); diff != "" {
+		t.Errorf("turns (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"part, fail2ban, from round 2 of 3: no"}, b.report.left); diff != "" {
+		t.Errorf("left out (-want +got):\n%s", diff)
+	}
+}
+
+func TestPeerTable(t *testing.T) {
+	r := report{table: peerTable}
+	r.add(figure{name: "delay", goal: "≤ 1 ms", values: map[string]float64{sekisho: 2, crowdsec: 1, fail2ban: 60}, atLeast: map[string]bool{fail2ban: true}, show: seconds})
+	want := [][]string{
+		{"figure", sekisho, fail2ban, sshguard, crowdsec},
+		{"delay", "2.00 s", "> 60.00 s (over ×30.0)", "", "1.00 s (×0.50)"},
+	}
+	if diff := cmp.Diff(want, r.rows()); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
 func TestReport(t *testing.T) {
-	r := report{machine: []string{"a machine"}, left: []string{"flood: needs root"}}
+	beginMark, endMark := goalTable.marks()
+	r := report{table: goalTable, machine: []string{"a machine"}, left: []string{"flood: needs root"}}
 	r.add(figure{
 		name: "speed", values: map[string]float64{sekisho: 4e6, fail2ban: 2e4}, show: rate, more: true,
 		goal: "fast", met: true, notes: map[string]string{sshguard: "not asked"},
@@ -132,7 +184,7 @@ func TestReport(t *testing.T) {
 | figure | Sekisho | goal |  | fail2ban | SSHGuard | grep |
 |---|---|---|---|---|---|---|
 | speed | 4.00 M/s | fast | met | 20 k/s (×200) | not asked |  |
-| delay | 0.50 ms | ≤ 0.3 ms | missed |  | > 30.00 s (×60 k) |  |
+| delay | 0.50 ms | ≤ 0.3 ms | missed |  | > 30.00 s (over ×60 k) |  |
 
 Left out: flood: needs root
 ` + endMark + "after\n"
@@ -171,15 +223,16 @@ func TestReportMerged(t *testing.T) {
 	figureOf := func(name string, value float64) figure {
 		return figure{name: name, values: map[string]float64{sekisho: value}, show: significant}
 	}
+	beginMark, endMark := goalTable.marks()
 	doc := filepath.Join(t.TempDir(), "benchmarks.md")
 	if err := os.WriteFile(doc, []byte("above\n"+beginMark+endMark+"below\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	whole := report{machine: []string{"first", "program"}, figures: []figure{figureOf("a", 1), figureOf("b", 2)}, left: []string{"flood: no", "storm: no"}}
+	whole := report{table: goalTable, machine: []string{"first", "program"}, figures: []figure{figureOf("a", 1), figureOf("b", 2)}, left: []string{"flood: no", "storm: no"}}
 	if err := whole.writeInto(doc, ""); err != nil {
 		t.Fatal(err)
 	}
-	part := report{machine: []string{"second", "program"}, figures: []figure{figureOf("b", 3), figureOf("c", 4)}}
+	part := report{table: goalTable, machine: []string{"second", "program"}, figures: []figure{figureOf("b", 3), figureOf("c", 4)}}
 	for range 2 { // again changes nothing more
 		if err := part.writeInto(doc, "flood"); err != nil {
 			t.Fatal(err)

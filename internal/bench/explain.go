@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -57,8 +56,8 @@ func (b *bench) explain(ctx context.Context) error {
 			}
 		}
 		peers := map[string]float64{}
-		if !format.iso && !b.noPeers {
-			b.parsers(ctx, peers)
+		if !format.iso && len(b.programs) > 1 {
+			peers = b.readers(ctx, b.programs[1:]).speed.quantiles(0.5)
 		}
 		explained := figure{
 			name:   "explain, " + format.name + ", lines/s on one core",
@@ -86,34 +85,81 @@ func (b *bench) explain(ctx context.Context) error {
 	return nil
 }
 
-// parsers measures the others' on logs that they finish within seconds.
-func (b *bench) parsers(ctx context.Context, speed map[string]float64) {
-	log := filepath.Join(b.dir, "parsers.log")
-	run := func(program string, lines int, args ...string) error {
-		if err := generate(log, loggen.Options{Lines: lines, Seed: 1}); err != nil {
-			return err
-		}
-		stdin, err := os.Open(log)
+// readings is what reading a log in one go took each program.
+type readings struct {
+	speed samples // lines a second
+	cpu   samples // seconds for a million lines, without what an empty log takes
+	peak  samples // bytes
+}
+
+// readers lets each program read as much of one log, from its beginning, as it
+// can within seconds: in turns, on one CPU.
+func (b *bench) readers(ctx context.Context, programs []program) readings {
+	r := readings{samples{}, samples{}, samples{}}
+	b.rounds(ctx, "reading", programs, func(p program) error {
+		lines := int(p.reads * float64(b.lines))
+		start, err := b.reader(ctx, p, 0)
 		if err != nil {
 			return err
 		}
-		defer stdin.Close()
-		u, err := measure(ctx, stdin, nil, nil, args...)
-		if err == nil {
-			speed[program] = float64(lines) / u.Wall.Seconds()
+		u, err := b.reader(ctx, p, lines)
+		if err != nil {
+			return err
 		}
-		return err
+		r.speed.add(p.name, float64(lines)/u.Wall.Seconds())
+		r.cpu.add(p.name, max(0, u.User+u.System-start.User-start.System).Seconds()/float64(lines)*1e6)
+		r.peak.add(p.name, float64(u.PeakRSS))
+		return nil
+	})
+	return r
+}
+
+// reader lets a program read a log of so many lines.
+func (b *bench) reader(ctx context.Context, p program, lines int) (usage, error) {
+	dir, err := os.MkdirTemp(b.dir, "reader-")
+	if err != nil {
+		return usage{}, err
 	}
-	if path, err := exec.LookPath("fail2ban-regex"); err != nil {
-		b.report.leftOut("fail2ban-regex", "not installed")
-	} else if err := run(fail2ban, min(b.lines, 100_000), path, log, "sshd"); err != nil {
-		b.report.leftOut("fail2ban-regex", err.Error())
+	defer os.RemoveAll(dir)
+	log := filepath.Join(dir, "auth.log")
+	if lines == 0 {
+		err = os.WriteFile(log, nil, 0o600) // to loggen, 0 is its default
+	} else {
+		err = generate(log, loggen.Options{Lines: lines, Seed: 1})
 	}
-	if path := filepath.Join(sshguardLibexec, "sshg-parser"); !exists(path) {
-		b.report.leftOut("sshg-parser", "not installed")
-	} else if err := run(sshguard, min(b.lines, 500_000), path); err != nil {
-		b.report.leftOut("sshg-parser", err.Error())
+	if err != nil {
+		return usage{}, err
 	}
+	args, fromStdin, err := p.read(b, dir, log)
+	if err != nil {
+		return usage{}, err
+	}
+	var stdin io.Reader
+	if fromStdin {
+		f, err := os.Open(log)
+		if err != nil {
+			return usage{}, err
+		}
+		defer f.Close()
+		stdin = f
+	}
+	return measure(ctx, stdin, nil, []string{"GOMAXPROCS=1"}, args...)
+}
+
+// reading compares the programs' reading in one go, by CPU time: CrowdSec waits
+// for some seconds before it ends.
+func (b *bench) reading(ctx context.Context) error {
+	r := b.readers(ctx, b.programs)
+	speed := samples{}
+	for program, times := range r.cpu {
+		for _, cpu := range times {
+			speed.add(program, 1e6/cpu)
+		}
+	}
+	b.report.add(figure{name: "reading a log in one go: lines for a second of CPU time", plot: "reading", rounds: speed, values: speed.quantiles(0.5), show: significant, more: true})
+	b.report.add(figure{name: "reading a log in one go: CPU time for a million lines", plot: "reading", rounds: r.cpu, values: r.cpu.quantiles(0.5), show: seconds})
+	b.report.add(figure{name: "reading a log in one go: peak memory", plot: "reading", rounds: r.peak, values: r.peak.quantiles(0.5), show: megabytes})
+	return nil
 }
 
 // stream explains a log that never seems to end: as the other logs are, and one
@@ -180,9 +226,4 @@ func generate(path string, o loggen.Options) error {
 		return err
 	}
 	return f.Close()
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

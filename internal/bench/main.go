@@ -1,6 +1,7 @@
-// Command bench measures Sekisho beside fail2ban and SSHGuard, in one run on
-// one machine: absolute figures are the machine's, ratios are the programs'.
-// `make bench` builds and runs it; docs/benchmarks.md says how to read it.
+// Command bench measures Sekisho against its goals (`make bench`), and beside
+// fail2ban, SSHGuard and CrowdSec (`make bench-peers`), in one run on one machine:
+// absolute figures are the machine's, ratios are the programs'. docs/benchmarks.md
+// says how to read it.
 //
 // As root it runs in mount, PID and network namespaces of its own: the machine's
 // firewall, configuration and processes are not touched, and whatever happens,
@@ -40,6 +41,8 @@ type options struct {
 	steady      time.Duration
 	idle        time.Duration
 	storm       time.Duration
+	peers       bool
+	short       bool
 	noPeers     bool
 	strict      bool
 
@@ -49,14 +52,16 @@ type options struct {
 func (o *options) flags() {
 	flag.StringVar(&o.sekisho, "sekisho", "bin/sekisho", "the `program` to measure")
 	flag.StringVar(&o.floods, "floods", "", "the firewall package's test `program`, for its BenchmarkFlood")
-	flag.StringVar(&o.doc, "doc", "", "write the table into this `file`")
-	flag.StringVar(&o.only, "only", "", "these `parts` alone: explain,stream,latency,burst,follow,sources,restart,rest,storm,flood,firewall")
-	flag.IntVar(&o.runs, "runs", 5, "runs of each throughput figure; the median counts")
+	flag.StringVar(&o.doc, "doc", "", "write the table into this `file`, and the plots of -peers beside it")
+	flag.StringVar(&o.only, "only", "", "these `parts` alone: explain,stream,latency,burst,follow,sources,restart,rest,storm,flood,firewall; of -peers: reading,follow,latency,bans,rest")
+	flag.BoolVar(&o.peers, "peers", false, "compare with fail2ban, SSHGuard and CrowdSec, in turns, -runs rounds of each part")
+	flag.BoolVar(&o.short, "short", false, "a few minutes, to try it: shorter lengths wherever none is given")
+	flag.IntVar(&o.runs, "runs", 5, "runs of each throughput figure, rounds of -peers; the median counts")
 	flag.IntVar(&o.lines, "lines", 1_000_000, "lines of the log that is explained")
 	flag.Float64Var(&o.streamGB, "stream", 2, "gigabytes of the endless log (the goal speaks of 10)")
 	flag.IntVar(&o.samples, "samples", 200, "latency samples")
 	flag.IntVar(&o.peerSamples, "peer-samples", 60, "latency samples of a slow program")
-	flag.DurationVar(&o.patience, "patience", 30*time.Second, "how long a slow program may take for a burst")
+	flag.DurationVar(&o.patience, "patience", 30*time.Second, "how long a slow program may take for a burst, or for 10,000 bans")
 	flag.DurationVar(&o.steady, "steady", 20*time.Second, "length of the 1,000 lines/s")
 	flag.DurationVar(&o.idle, "idle", 30*time.Second, "length of the rest")
 	flag.DurationVar(&o.storm, "storm", 20*time.Second, "length of the 200,000 lines/s (the goal speaks of 60 s)")
@@ -72,7 +77,11 @@ func main() {
 	var o options
 	o.flags()
 	flag.Parse()
-	if err := run(&o); err != nil {
+	err := o.setLengths()
+	if err == nil {
+		err = run(&o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -81,6 +90,10 @@ func main() {
 func run(o *options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The others' daemons are in no user's PATH.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return err
+	}
 	for _, path := range []*string{&o.sekisho, &o.floods, &o.doc} {
 		if *path == "" {
 			continue
@@ -93,6 +106,11 @@ func run(o *options) error {
 	}
 	if _, err := os.Stat(o.sekisho); err != nil {
 		return fmt.Errorf("the program to measure: %w (run make build)", err)
+	}
+	if o.doc != "" {
+		if _, err := os.Stat(o.doc); err != nil {
+			return fmt.Errorf("the document to write into: %w", err)
+		}
 	}
 	if o.inside != "" {
 		if err := ownNamespaces(); err != nil {
@@ -137,24 +155,63 @@ func ownNamespaces() error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount our own /proc: %w", err)
 	}
+	return loopbackUp()
+}
+
+// The lengths of -peers and of -short, where none is given; the later ones win.
+var lengths = []struct {
+	of     func(*options) bool
+	values map[string]string
+}{
+	{func(o *options) bool { return o.peers }, map[string]string{"patience": "1m", "idle": "5s", "steady": "8s"}},
+	{func(o *options) bool { return o.short }, map[string]string{
+		"runs": "1", "lines": "500000", "stream": "0.2", "samples": "40", "peer-samples": "5", "patience": "10s", "idle": "3s", "steady": "3s", "storm": "3s",
+	}},
+}
+
+// setLengths sets those that the command line does not.
+func (o *options) setLengths() error {
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, l := range lengths {
+		for name, value := range l.values {
+			if !l.of(o) || given[name] {
+				continue
+			}
+			if err := flag.Set(name, value); err != nil {
+				return fmt.Errorf("-%s %s: %w", name, value, err)
+			}
+		}
+	}
 	return nil
 }
 
 // bench is one run.
 type bench struct {
 	*options
-	dir    string
-	report report
+	dir      string
+	programs []program // those that are installed, ours first
+	report   report
 }
 
-func measureAll(ctx context.Context, o *options, dir string) error {
-	b := &bench{options: o, dir: dir}
-	b.report.machine = describe(o)
-	parts := []struct {
-		name string
-		root bool
-		run  func(context.Context) error
-	}{
+// part is one thing that is measured.
+type part struct {
+	name string
+	root bool // whether it needs root
+	run  func(context.Context) error
+}
+
+func (b *bench) parts() []part {
+	if b.peers {
+		return []part{
+			{"reading", false, b.reading},
+			{"follow", true, b.follow},
+			{"latency", true, b.latency},
+			{"bans", true, b.bans},
+			{"rest", true, b.rest},
+		}
+	}
+	return []part{
 		{"explain", false, b.explain},
 		{"stream", false, b.stream},
 		{"latency", true, b.latency},
@@ -167,10 +224,21 @@ func measureAll(ctx context.Context, o *options, dir string) error {
 		{"flood", true, b.flood},
 		{"firewall", true, b.firewall},
 	}
-	for _, part := range parts {
+}
+
+func measureAll(ctx context.Context, o *options, dir string) error {
+	b := &bench{options: o, dir: dir}
+	b.report.table = goalTable
+	if o.peers {
+		b.report.table = peerTable
+	}
+	b.report.machine = describe(o)
+	b.find()
+	for _, part := range b.parts() {
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			b.report.leftOut(part.name, "interrupted")
+			continue
 		case o.only != "" && !strings.Contains(","+o.only+",", ","+part.name+","):
 			continue
 		case part.root && os.Geteuid() != 0:
@@ -183,12 +251,16 @@ func measureAll(ctx context.Context, o *options, dir string) error {
 			b.report.leftOut(part.name, err.Error())
 		}
 	}
+	b.report.machine = append(b.report.machine, endOf(o)...)
+	b.report.print(os.Stdout)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	b.report.print(os.Stdout)
 	if o.doc != "" {
 		if err := b.report.writeInto(o.doc, o.only); err != nil {
+			return err
+		}
+		if err := b.report.drawInto(filepath.Join(filepath.Dir(o.doc), "benchmarks")); err != nil {
 			return err
 		}
 	}

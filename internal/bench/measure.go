@@ -136,9 +136,44 @@ func describe(o *options) []string {
 			}
 		}
 	}
-	return []string{
-		fmt.Sprintf("%s, on %s%d CPUs, kernel %s, %s", time.Now().Format("2006-01-02"), model, runtime.NumCPU(), kernel, runtime.Version()),
+	lines := []string{
+		fmt.Sprintf("%s, on %s%d CPUs, kernel %s, %s, load average before it %s", time.Now().Format("2006-01-02"), model, runtime.NumCPU(), kernel, runtime.Version(), loadAverages()[0]),
 		fmt.Sprintf("Sekisho: %s", first(o.sekisho, "version")),
-		fmt.Sprintf("fail2ban: %s; SSHGuard: %s; grep: %s", first("fail2ban-server", "--version"), first("sshguard", "-v"), first("grep", "--version")),
 	}
+	if !o.peers {
+		return append(lines, fmt.Sprintf("fail2ban: %s; SSHGuard: %s; grep: %s", first("fail2ban-server", "--version"), first("sshguard", "-v"), first("grep", "--version")))
+	}
+	return append(lines, fmt.Sprintf("fail2ban: %s; SSHGuard: %s; CrowdSec: %s, bouncer: %s",
+		first("fail2ban-server", "--version"), first("sshguard", "-v"), packaged("crowdsec"), packaged("crowdsec-firewall-bouncer")))
+}
+
+// packaged is the version of an installed package: the program tells its own in
+// eleven lines.
+func packaged(name string) string {
+	for _, args := range [][]string{{"dpkg-query", "-W", "-f", "${Version}", name}, {"rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", name}} {
+		if out, err := exec.Command(args[0], args[1:]...).Output(); err == nil {
+			return string(out)
+		}
+	}
+	return "not installed"
+}
+
+// endOf says how busy the machine was, with us and with whatever else it did, at
+// the end of a comparison.
+func endOf(o *options) []string {
+	if !o.peers {
+		return nil
+	}
+	return []string{fmt.Sprintf("rounds, in turns: %d; ended %s UTC; load averages of the last 1, 5 and 15 minutes then: %s",
+		o.runs, time.Now().UTC().Format("2006-01-02 15:04"), strings.Join(loadAverages(), ", "))}
+}
+
+// loadAverages are those of 1, 5 and 15 minutes.
+func loadAverages() []string {
+	load, err := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(load))
+	if err != nil || len(fields) < 3 {
+		return []string{"unknown"}
+	}
+	return fields[:3]
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,46 +35,73 @@ var logBegin = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 type program struct {
 	name string
 	// prepare writes what it needs into dir and returns how to start it.
-	prepare func(b *bench, dir, log string) (args []string, err error)
-	slow    bool // bans by starting programs: gets fewer samples and a time limit
+	prepare func(b *bench, dir, log string) ([]service, error)
+	// read returns how it reads a log in one go, and whether from its standard input.
+	read func(b *bench, dir, log string) (args []string, stdin bool, err error)
+	// keep does what has to be done for its first bans, n, to outlive the daemon;
+	// nil where the daemon does it.
+	keep func(h *host, n int) error
+	// The shares of the log that it reads, and follows, within seconds.
+	reads, follows float64
+	slow           bool // bans by starting programs or by asking now and then: gets fewer samples and a time limit
 }
 
-// programs are Sekisho and the others that are installed.
-func (b *bench) programs() []program {
-	all := []program{{name: sekisho, prepare: prepareSekisho}}
+// service is one daemon of a program. The next one is started once it listens.
+type service struct {
+	args    []string
+	listens string // address and port; "" is not waited for
+}
+
+// find looks for the programs that are installed, and tells which are not.
+func (b *bench) find() {
+	b.programs = []program{{name: sekisho, prepare: prepareSekisho, read: readSekisho, reads: 1, follows: 1}}
 	if b.noPeers {
-		return all
+		return
 	}
-	if _, err := exec.LookPath("fail2ban-server"); err == nil {
-		all = append(all, program{fail2ban, prepareFail2ban, true})
+	for _, p := range []struct {
+		program
+		needs []string
+	}{
+		{program{fail2ban, prepareFail2ban, readFail2ban, nil, 0.1, 0.05, true}, []string{"fail2ban-server", "fail2ban-regex"}},
+		{program{sshguard, prepareSSHGuard, readSSHGuard, keepSSHGuard, 0.5, 0.02, true}, []string{"sshguard", sshguardLibexec + "/sshg-parser"}},
+		{program{crowdsec, prepareCrowdSec, readCrowdSec, nil, 0.03, 0.02, true}, []string{"crowdsec", "cscli", "crowdsec-firewall-bouncer"}},
+	} {
+		if p.name == crowdsec && !b.peers {
+			continue
+		}
+		if missing := slices.IndexFunc(p.needs, func(name string) bool { _, err := exec.LookPath(name); return err != nil }); missing >= 0 {
+			b.report.leftOut(p.name, p.needs[missing]+" is not installed (make bench-deps installs it)")
+			continue
+		}
+		b.programs = append(b.programs, p.program)
 	}
-	if _, err := exec.LookPath("sshguard"); err == nil {
-		all = append(all, program{sshguard, prepareSSHGuard, true})
-	}
-	return all
 }
 
 // prepareSekisho turns off what would ban sooner than the others do: many
 // sources that try the same name, as all of ours.
-func prepareSekisho(b *bench, dir, log string) ([]string, error) {
+func prepareSekisho(b *bench, dir, log string) ([]service, error) {
 	config := filepath.Join(dir, "sekisho.yaml")
 	text := fmt.Sprintf("version: 1\nlog:\n  source: files\n  files: [%q]\nguard:\n  mode: normal\n  max_retry: %d\n  distributed: no\n", log, maxRetry)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return []string{
+	return []service{{args: []string{
 		b.sekisho, "run", "--config", config, "--state-dir", filepath.Join(dir, "state"), "--socket", filepath.Join(dir, "sekisho.sock"),
-	}, nil
+	}}}, nil
+}
+
+func readSekisho(b *bench, _, log string) ([]string, bool, error) {
+	return []string{b.sekisho, "explain", log}, false, nil
 }
 
 // prepareFail2ban uses the distribution's jail, with its nftables action.
-func prepareFail2ban(_ *bench, dir, log string) ([]string, error) {
+func prepareFail2ban(_ *bench, dir, log string) ([]service, error) {
 	etc := filepath.Join(dir, "fail2ban")
 	if err := os.CopyFS(etc, os.DirFS("/etc/fail2ban")); err != nil {
 		return nil, err
 	}
 	files := map[string]string{
-		"fail2ban.local": fmt.Sprintf("[Definition]\nlogtarget = %[1]s/fail2ban.log\nsocket = %[1]s/f2b.sock\npidfile = %[1]s/f2b.pid\ndbfile = :memory:\n", dir),
+		"fail2ban.local": fmt.Sprintf("[Definition]\nlogtarget = %[1]s/fail2ban.log\nsocket = %[1]s/f2b.sock\npidfile = %[1]s/f2b.pid\ndbfile = %[1]s/f2b.sqlite3\n", dir),
 		"jail.local": fmt.Sprintf("[DEFAULT]\nbackend = %s\nusedns = no\nbanaction = nftables-multiport\nbanaction_allports = nftables-allports\nmaxretry = %d\nfindtime = 10m\nbantime = 1h\n"+
 			"[sshd]\nenabled = true\nlogpath = %s\n", fail2banBackend(), maxRetry, log),
 	}
@@ -80,7 +110,7 @@ func prepareFail2ban(_ *bench, dir, log string) ([]string, error) {
 			return nil, err
 		}
 	}
-	return []string{"fail2ban-server", "-c", etc, "-s", filepath.Join(dir, "f2b.sock"), "-p", filepath.Join(dir, "f2b.pid"), "-f", "start"}, nil
+	return []service{{args: []string{"fail2ban-server", "-c", etc, "-s", filepath.Join(dir, "f2b.sock"), "-p", filepath.Join(dir, "f2b.pid"), "-f", "start"}}}, nil
 }
 
 // fail2banBackend is inotify where its module is installed, as in Debian.
@@ -91,9 +121,13 @@ func fail2banBackend() string {
 	return "polling"
 }
 
+func readFail2ban(_ *bench, _, log string) ([]string, bool, error) {
+	return []string{"fail2ban-regex", log, "sshd"}, false, nil
+}
+
 // prepareSSHGuard lays our configuration over the one place that it reads, in
 // our own mount namespace. Each failure weighs 10.
-func prepareSSHGuard(_ *bench, dir, log string) ([]string, error) {
+func prepareSSHGuard(_ *bench, dir, log string) ([]service, error) {
 	etc := filepath.Join(dir, "etc-sshguard")
 	text := fmt.Sprintf("BACKEND=%s/sshg-fw-nft-sets\nFILES=%s\nTHRESHOLD=%d\nBLOCK_TIME=3600\nDETECTION_TIME=600\n", sshguardLibexec, log, 10*maxRetry)
 	if err := os.Mkdir(etc, 0o755); err != nil {
@@ -105,20 +139,43 @@ func prepareSSHGuard(_ *bench, dir, log string) ([]string, error) {
 	if err := unix.Mount(etc, "/etc/sshguard", "", unix.MS_BIND, ""); err != nil {
 		return nil, fmt.Errorf("lay %s over /etc/sshguard: %w", etc, err)
 	}
-	return []string{"sshguard"}, nil
+	return []service{{args: []string{"sshguard"}}}, nil
+}
+
+func readSSHGuard(*bench, string, string) ([]string, bool, error) {
+	return []string{sshguardLibexec + "/sshg-parser"}, true, nil
+}
+
+// keepSSHGuard writes the bans into its blacklist: it keeps no others.
+func keepSSHGuard(h *host, n int) error {
+	blacklist := filepath.Join(h.dir, "blacklist.db")
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "%d|100|4|%s\n", time.Now().Unix(), source(burstSources, i))
+	}
+	if err := os.WriteFile(blacklist, []byte(text.String()), 0o600); err != nil {
+		return err
+	}
+	config, err := os.OpenFile(filepath.Join(h.dir, "etc-sshguard", "sshguard.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	// The threshold is one that nothing reaches.
+	_, err = fmt.Fprintf(config, "BLACKLIST_FILE=100000:%s\n", blacklist)
+	return errors.Join(err, config.Close())
 }
 
 // host is a network namespace of its own with one program that follows a log.
 type host struct {
 	*watcher
 	program
-	dir   string
-	path  string
-	log   *os.File
-	args  []string
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when the program has ended
-	warm  int
+	dir      string
+	path     string
+	log      *os.File
+	services []service
+	pgid     int           // of all its processes
+	ended    chan struct{} // closed when all services have ended
+	warm     int
 }
 
 // newHost makes the namespace and starts the program, and waits until it bans.
@@ -132,13 +189,14 @@ func (b *bench) newHost(ctx context.Context, p program) (*host, error) {
 	if h.log, err = os.OpenFile(h.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640); err != nil {
 		return nil, err
 	}
-	if h.args, err = p.prepare(b, dir, h.path); err != nil {
+	if h.services, err = p.prepare(b, dir, h.path); err != nil {
 		return nil, err
 	}
-	if err := h.start(); err != nil {
-		return nil, err
+	err = h.start()
+	if err == nil {
+		err = h.ready(ctx)
 	}
-	if err := h.ready(ctx); err != nil {
+	if err != nil {
 		h.stop()
 		return nil, err
 	}
@@ -148,6 +206,7 @@ func (b *bench) newHost(ctx context.Context, p program) (*host, error) {
 // start starts the program in a new network namespace: a kernel that knows
 // nothing of what an earlier run put there, as after a boot.
 func (h *host) start() error {
+	h.pgid = 0
 	errs := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and its namespace
@@ -174,20 +233,54 @@ func (h *host) startHere() error {
 		return err
 	}
 	defer output.Close()
-	cmd := exec.Command(h.args[0], h.args[1:]...)
-	cmd.Stdout, cmd.Stderr = output, output
-	// No Pdeathsig: it follows the thread. Our PID namespace ends them all.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		w.close()
-		return err
+	h.watcher, h.ended = w, make(chan struct{})
+	var running sync.WaitGroup
+	for _, s := range h.services {
+		cmd := exec.Command(s.args[0], s.args[1:]...)
+		cmd.Stdout, cmd.Stderr = output, output
+		// No Pdeathsig: it follows the thread. Our PID namespace ends them all.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: h.pgid}
+		if err = cmd.Start(); err != nil {
+			break
+		}
+		if h.pgid == 0 {
+			h.pgid = cmd.Process.Pid
+		}
+		running.Go(func() {
+			_ = cmd.Wait() // how it ended is in its output
+		})
+		if err = listening(s.listens); err != nil {
+			err = fmt.Errorf("%w: %s", err, h.lastOutput())
+			break
+		}
 	}
-	h.watcher, h.cmd, h.ended = w, cmd, make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is in its output
+		running.Wait()
 		close(h.ended)
 	}()
-	return nil
+	return err // whoever started stops, whatever came of it
+}
+
+// listening waits until somebody listens there, in this thread's namespace.
+func listening(address string) error {
+	if address == "" {
+		return nil
+	}
+	const pause = 10 * time.Millisecond
+	var err error
+	for range 30 * time.Second / pause {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp", address); err == nil {
+			return conn.Close()
+		}
+		time.Sleep(pause)
+	}
+	return err
+}
+
+func (h *host) lastOutput() string {
+	output, _ := os.ReadFile(filepath.Join(h.dir, "output"))
+	return lastLine(string(output))
 }
 
 func loopbackUp() error {
@@ -214,8 +307,7 @@ func (h *host) ready(ctx context.Context) error {
 	for time.Since(begin) < time.Minute {
 		select {
 		case <-h.ended:
-			output, _ := os.ReadFile(filepath.Join(h.dir, "output"))
-			return fmt.Errorf("%s ended: %s", h.name, lastLine(string(output)))
+			return fmt.Errorf("%s ended: %s", h.name, h.lastOutput())
 		default:
 		}
 		if err := h.fail(source(warmSources, h.warm), maxRetry); err != nil {
@@ -234,26 +326,35 @@ func (h *host) ready(ctx context.Context) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s bans nobody", h.name)
+	return fmt.Errorf("%s bans nobody: %s", h.name, h.lastOutput())
 }
+
+var errSlowEnd = errors.New("did not end within 20 s, and was killed")
 
 // kill ends the program, its helpers too, and waits for it.
 func (h *host) kill(s syscall.Signal) error {
-	_ = syscall.Kill(-h.cmd.Process.Pid, s) // its own group: see startHere
+	if h.pgid == 0 {
+		return nil // nothing was started
+	}
+	_ = syscall.Kill(-h.pgid, s) // its own group: see startHere
 	select {
 	case <-h.ended:
 		return nil
 	case <-time.After(20 * time.Second):
-		_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
+		_ = syscall.Kill(-h.pgid, syscall.SIGKILL)
 		<-h.ended
-		return errors.New(h.name + " did not end within 20 s")
+		return errSlowEnd
 	}
 }
 
 func (h *host) stop() {
 	_ = h.kill(syscall.SIGTERM)
-	_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
-	h.watcher.close()
+	if h.pgid != 0 {
+		_ = syscall.Kill(-h.pgid, syscall.SIGKILL)
+	}
+	if h.watcher != nil {
+		h.watcher.close()
+	}
 	h.log.Close()
 	if h.name == sshguard {
 		_ = unix.Unmount("/etc/sshguard", unix.MNT_DETACH)
@@ -294,6 +395,7 @@ func source(octet, i int) netip.Addr {
 // cost is what all processes of a program take together.
 type cost struct {
 	rss  int64         // bytes
+	pss  int64         // bytes: pages that several processes share are counted once
 	peak int64         // bytes, of the processes that live
 	cpu  time.Duration // children that ended included
 }
@@ -313,7 +415,7 @@ func (h *host) cost() (cost, error) {
 		}
 		// Fields are counted after the name, which may hold anything.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) < 22 || fields[2] != strconv.Itoa(h.cmd.Process.Pid) { // pgrp
+		if len(fields) < 22 || fields[2] != strconv.Itoa(h.pgid) { // pgrp
 			continue
 		}
 		for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime, in 1/100 s
@@ -336,6 +438,19 @@ func (h *host) cost() (cost, error) {
 				c.rss += kb * 1024
 			case key == "VmHWM":
 				c.peak += kb * 1024
+			}
+		}
+		rollup, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(rollup)) {
+			if kb, ok := strings.CutPrefix(line, "Pss:"); ok {
+				n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kb), " kB"), 10, 64)
+				if err != nil {
+					return c, fmt.Errorf("%s/smaps_rollup: %w", dir, err)
+				}
+				c.pss += n * 1024
 			}
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -17,6 +16,7 @@ const (
 	sekisho  = "Sekisho"
 	fail2ban = "fail2ban"
 	sshguard = "SSHGuard"
+	crowdsec = "CrowdSec"
 	grep     = "grep"
 )
 
@@ -31,9 +31,59 @@ type figure struct {
 	notes    map[string]string // program → in place of, or after, its value
 	atLeast  map[string]bool   // the value is a bound: the program was not waited for
 	noRatios bool
+	rounds   samples // those that the values are the medians of, for the plot's ranges
+	plot     string  // the name of the plot that it is drawn into
+}
+
+// samples are each program's figures, one a round or more.
+type samples map[string][]float64
+
+func (s samples) add(program string, value float64) { s[program] = append(s[program], value) }
+
+func (s samples) quantiles(q float64) map[string]float64 {
+	out := map[string]float64{}
+	for program, values := range s {
+		out[program] = quantile(values, q)
+	}
+	return out
+}
+
+func (s samples) means() map[string]float64 {
+	out := map[string]float64{}
+	for program, values := range s {
+		for _, value := range values {
+			out[program] += value / float64(len(values))
+		}
+	}
+	return out
+}
+
+// table is what a run writes: its target of the Makefile and its columns.
+type table struct {
+	target string
+	goals  bool
+	others []string
+}
+
+var (
+	goalTable = table{"bench", true, []string{fail2ban, sshguard, grep}}
+	peerTable = table{"bench-peers", false, []string{fail2ban, sshguard, crowdsec}}
+)
+
+func (t table) header() []string {
+	header := []string{"figure", sekisho}
+	if t.goals {
+		header = append(header, "goal", "")
+	}
+	return append(header, t.others...)
+}
+
+func (t table) marks() (begin, end string) {
+	return "<!-- begin: make " + t.target + " -->\n", "<!-- end: make " + t.target + " -->\n"
 }
 
 type report struct {
+	table
 	machine []string
 	figures []figure
 	left    []string
@@ -51,19 +101,23 @@ func (r *report) missed() bool {
 	return slices.ContainsFunc(r.figures, func(f figure) bool { return f.goal != "" && !f.met })
 }
 
-var header = []string{"figure", sekisho, "goal", "", fail2ban, sshguard, grep}
-
 func (r *report) rows() [][]string {
-	rows := [][]string{header}
+	rows := [][]string{r.header()}
 	for _, f := range r.figures {
-		mark := ""
-		if f.goal != "" {
-			mark = "missed"
-			if f.met {
-				mark = "met"
+		row := []string{f.name, f.cell(sekisho)}
+		if r.goals {
+			mark := ""
+			if f.goal != "" {
+				mark = "missed"
+				if f.met {
+					mark = "met"
+				}
 			}
+			row = append(row, f.goal, mark)
 		}
-		row := []string{f.name, f.cell(sekisho), f.goal, mark, f.cell(fail2ban), f.cell(sshguard), f.cell(grep)}
+		for _, program := range r.others {
+			row = append(row, f.cell(program))
+		}
 		rows = append(rows, row)
 	}
 	return rows
@@ -83,24 +137,39 @@ func (f figure) cell(program string) string {
 	if note != "" {
 		text += ", " + note
 	}
-	ours, ok := f.values[sekisho]
-	if program == sekisho || !ok || f.noRatios {
-		return text
+	if ratio := f.ratio(program); ratio != "" {
+		text += " (" + ratio + ")"
+	}
+	return text
+}
+
+// ratio is how many times better ours is, or nothing.
+func (f figure) ratio(program string) string {
+	value, ok := f.values[program]
+	ours, ok2 := f.values[sekisho]
+	if program == sekisho || !ok || !ok2 || f.noRatios {
+		return ""
 	}
 	ratio := value / ours
 	if f.more {
 		ratio = ours / value
 	}
 	if math.IsInf(ratio, 0) || math.IsNaN(ratio) {
-		return text
+		return ""
 	}
-	return fmt.Sprintf("%s (×%s)", text, significant(ratio))
+	if !f.atLeast[program] {
+		return "×" + significant(ratio)
+	}
+	if f.more || ratio < 1 {
+		return ""
+	}
+	return "over ×" + significant(ratio)
 }
 
 // print writes the table for a terminal.
 func (r *report) print(w io.Writer) {
 	rows := r.rows()
-	widths := make([]int, len(header))
+	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
@@ -123,11 +192,6 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-const (
-	beginMark = "<!-- begin: make bench -->\n"
-	endMark   = "<!-- end: make bench -->\n"
-)
-
 // writeInto replaces what stands between the marks of a Markdown file; with only,
 // a run of some parts, the lines of its figures alone, and says so.
 func (r *report) writeInto(path, only string) error {
@@ -135,6 +199,7 @@ func (r *report) writeInto(path, only string) error {
 	if err != nil {
 		return err
 	}
+	beginMark, endMark := r.marks()
 	before, rest, ok := bytes.Cut(doc, []byte(beginMark))
 	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
 	if !ok || !ok2 {
@@ -248,12 +313,4 @@ func quantile(values []float64, q float64) float64 {
 	}
 	s := slices.Sorted(slices.Values(values))
 	return s[max(0, int(math.Ceil(q*float64(len(s))))-1)]
-}
-
-func durations(ds []time.Duration) []float64 {
-	out := make([]float64, len(ds))
-	for i, d := range ds {
-		out[i] = d.Seconds()
-	}
-	return out
 }
