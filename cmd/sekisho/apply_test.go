@@ -64,7 +64,7 @@ func (h *host) commandTo(t *testing.T, to io.Writer, session *lab.Session, args 
 		to = &c.said
 	}
 	c.child, err = h.Start(context.WithoutCancel(t.Context()), run.Command{
-		Args: append(append([]string{self}, args...), h.flags()...), Env: append(os.Environ(), beSekisho+"=1", "SSH_CONNECTION="+connection),
+		Args: append(append([]string{self}, args...), h.flags()...), Env: append(append(os.Environ(), h.env...), beSekisho+"=1", "SSH_CONNECTION="+connection),
 		Stdout: to, Stderr: &c.said,
 	})
 	if err != nil {

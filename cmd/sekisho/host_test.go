@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type host struct {
 	said   *os.File
 	kernel *firewall.Kernel
 	child  *run.Child
+	env    []string // of programs, beside our own
+	daemon string   // the daemon's program; "": the test's own
 }
 
 func newHost(t *testing.T, o lab.Options, config string) *host {
@@ -81,7 +84,7 @@ func (h *host) configure(t *testing.T, config string) {
 
 func (h *host) configPath() string { return filepath.Join(h.dir, "sekisho.yaml") }
 func (h *host) stateDir() string   { return filepath.Join(h.dir, "state") }
-func (h *host) socket() string     { return filepath.Join(h.dir, "sock") }
+func (h *host) socket() string     { return filepath.Join(h.dir, "run", "sock") }
 
 func (h *host) flags() []string {
 	return []string{"--config", h.configPath(), "--state-dir", h.stateDir(), "--socket", h.socket()}
@@ -94,8 +97,9 @@ func (h *host) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	self = cmp.Or(h.daemon, self)
 	h.child, err = h.Start(context.WithoutCancel(t.Context()), run.Command{
-		Args: append([]string{self, "run"}, h.flags()...), Env: append(os.Environ(), beSekisho+"=1"),
+		Args: append([]string{self, "run"}, h.flags()...), Env: append(append(os.Environ(), h.env...), beSekisho+"=1"),
 		Stdout: h.said, Stderr: h.said,
 	})
 	if err != nil {
