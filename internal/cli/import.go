@@ -47,7 +47,7 @@ func importFail2banCommand(g *globals) *cobra.Command {
 			"changed. docs/from-fail2ban.md tells how to change over.\n" +
 			"With --bans the bans that fail2ban has now are listed; --apply bans them here, for as long as they have left.",
 		Example: `  sudo sekisho import fail2ban                                       # look at it
-  sudo sekisho import fail2ban --output /etc/sekisho/sekisho.yaml    # take it
+  sudo sekisho import fail2ban --output imported.yaml            # keep it, and read it first
   sudo sekisho import fail2ban --bans --apply                        # with sekisho running: ban whom fail2ban bans`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -211,7 +212,7 @@ func (s *stage) cover() error {
 	if err := os.RemoveAll("/var/lib/sekisho"); err != nil {
 		return err
 	}
-	return errors.Join(s.certify(), s.keys(), os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost gate.example.com\n"+
+	return errors.Join(s.certify(), s.keys(), fail2ban(), os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost gate.example.com\n"+
 		lab.Host4.String()+" your-host web.example.com web db.example.com\n"), 0o644))
 }
 
@@ -227,6 +228,33 @@ func (s *stage) rotated() error {
 		fmt.Fprintf(z, "Nov 29 12:00:%02d web sshd[%d]: Failed password for root from 203.0.113.66 port %d ssh2\n", i, 1000+i, 40000+i)
 	}
 	return z.Close()
+}
+
+// fail2ban makes what a fail2ban that banned somebody has left, where none is installed its
+// configuration too.
+func fail2ban() error {
+	const folder = "/var/lib/fail2ban"
+	if err := errors.Join(os.RemoveAll(folder), os.Mkdir(folder, 0o700)); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/etc/fail2ban/jail.conf"); err != nil {
+		err = errors.Join(os.MkdirAll("/etc/fail2ban/filter.d", 0o755),
+			os.WriteFile("/etc/fail2ban/fail2ban.conf", []byte("[Definition]\ndbfile = "+folder+"/fail2ban.sqlite3\n"), 0o644),
+			os.WriteFile("/etc/fail2ban/filter.d/sshd.conf", []byte("[Definition]\nmode = normal\n"), 0o644),
+			os.WriteFile("/etc/fail2ban/jail.conf", []byte("[sshd]\nenabled = true\nport = ssh\nlogpath = /var/log/auth.log\n"), 0o644))
+		if err != nil {
+			return err
+		}
+	}
+	db, err := sql.Open("sqlite", folder+"/fail2ban.sqlite3") // package store's driver
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(`CREATE TABLE bips(ip TEXT NOT NULL, jail TEXT NOT NULL, timeofban INTEGER NOT NULL, bantime INTEGER NOT NULL,
+		bancount INTEGER NOT NULL DEFAULT 1, data JSON, PRIMARY KEY(ip, jail));
+		INSERT INTO bips(ip, jail, timeofban, bantime) VALUES ('203.0.113.67', 'sshd', unixepoch(), 3600)`)
+	return err
 }
 
 // keys makes the user's key, which opens this host and which the gate knows, and an ssh that
