@@ -241,7 +241,7 @@ func fail2ban() error {
 		err = errors.Join(os.MkdirAll("/etc/fail2ban/filter.d", 0o755),
 			os.WriteFile("/etc/fail2ban/fail2ban.conf", []byte("[Definition]\ndbfile = "+folder+"/fail2ban.sqlite3\n"), 0o644),
 			os.WriteFile("/etc/fail2ban/filter.d/sshd.conf", []byte("[Definition]\nmode = normal\n"), 0o644),
-			os.WriteFile("/etc/fail2ban/jail.conf", []byte("[sshd]\nenabled = true\nport = ssh\nlogpath = /var/log/auth.log\n"), 0o644))
+			os.WriteFile("/etc/fail2ban/jail.conf", []byte("[sshd]\nenabled = true\nfilter = sshd\nport = ssh\nlogpath = /var/log/auth.log\n"), 0o644))
 		if err != nil {
 			return err
 		}
