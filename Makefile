@@ -137,8 +137,8 @@ cover: go ## print how many of the statements the tests reach, of what reads str
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	GO=$(GO) .ci/fuzz $(FUZZTIME)
 
-fuzz-some: go ## fuzz some of the targets, as a commit's turn has it, for a minute and a half in all
-	GO=$(GO) .ci/fuzz 2s 90
+fuzz-some: go ## fuzz some of the targets, as a commit's turn has it, for a minute or so in all
+	GO=$(GO) .ci/fuzz 2s 40
 
 generate: go ## make *_templ.go anew after a change of *.templ (its version is go.mod's)
 	$(GO) run github.com/a-h/templ/cmd/templ@$(TEMPL) generate -path internal/notify/message
