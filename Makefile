@@ -104,8 +104,8 @@ test: go ## run all tests; as root the kernel's too
 		race=; cgo=0; echo "*** NO C COMPILER: the tests run WITHOUT the race detector (make deps installs gcc) ***" >&2; \
 	fi; \
 	mkdir -p bin; CGO_ENABLED=0 $(GO) build -o bin/leftout ./internal/leftout; $(KEEP_OWNER); \
-	echo "CGO_ENABLED=$$cgo $(GO) test $$race ./..."; \
-	CGO_ENABLED=$$cgo $(GO) test -json $$race ./... | bin/leftout
+	side="-p $$(($$(nproc) + 1))"; echo "CGO_ENABLED=$$cgo $(GO) test $$race $$side ./..."; \
+	CGO_ENABLED=$$cgo $(GO) test -json $$race $$side ./... | bin/leftout # much of it waits
 
 test-kernels: go ## run the kernel's tests in Linux 5.10, 6.1 and 6.12, emulated (docs/kernels.md)
 	@if [ "$$(id -u)" = 0 ]; then .ci/deps kernels; fi
