@@ -237,7 +237,7 @@ func testGateTwoMachines(t *testing.T, b *behind) {
 func testGateByHand(t *testing.T, b *behind) {
 	d := b.door(t, doorOptions{gate: true})
 	sekisho := func(args ...string) []string { return slices.Concat([]string{d.self}, d.flags(), args) }
-	told(t, d.run(t, sekisho("open", target, "--for", "10m")...), "web-prod is open for 192.0.2.2 (by own interface) until ")
+	told(t, d.run(t, sekisho("open", target, "--for", "30m")...), "web-prod is open for 192.0.2.2 (by own interface) until ")
 	rule, until := d.one(t), d.leases(t)["hanako"]
 	s := d.session(t, nil)
 	s.exits(t)
@@ -251,7 +251,7 @@ func testGateByHand(t *testing.T, b *behind) {
 	t.Run("meanwhile", func(t *testing.T) {
 		d := b.door(t, doorOptions{gate: true, close: "at_exit"})
 		s := d.session(t, nil)
-		d.run(t, slices.Concat([]string{d.self}, d.flags(), []string{"open", target, "--for", "10m"})...)
+		d.run(t, slices.Concat([]string{d.self}, d.flags(), []string{"open", target, "--for", "30m"})...)
 		s.exits(t)
 		d.rests(t)
 		again := d.session(t, nil) // whose grant has the name that the first session gave it

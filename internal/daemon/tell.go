@@ -40,10 +40,10 @@ type teller struct {
 	host    string
 	courier atomic.Pointer[courier.Courier] // nil: nobody is told
 	herald  *herald.Herald                  // guarded by Daemon.mu; nil: nobody is told
-	kick    chan struct{}
-	begun   chan struct{}          // closed when there is who is told of what the logs say, and knows earlier logins
-	known   map[string]toldProblem // by key; of watchProblems alone
-	absent  map[string]time.Time   // since when a log was not seen, by its problem's key; of watchProblems alone
+	kick    chan chan struct{}              // closed when it was looked
+	begun   chan struct{}                   // closed when there is who is told of what the logs say, and knows earlier logins
+	known   map[string]toldProblem          // by key; of watchProblems alone
+	absent  map[string]time.Time            // since when a log was not seen, by its problem's key; of watchProblems alone
 }
 
 // toldProblem is a problem that people were told of.
@@ -64,7 +64,7 @@ func newTeller() teller {
 	if err != nil {
 		host = "localhost"
 	}
-	return teller{host: printable.Text(host), kick: make(chan struct{}, 1), begun: make(chan struct{}), known: map[string]toldProblem{}, absent: map[string]time.Time{}}
+	return teller{host: printable.Text(host), kick: make(chan chan struct{}, 1), begun: make(chan struct{}), known: map[string]toldProblem{}, absent: map[string]time.Time{}}
 }
 
 // tell hands an event to the courier, if there is one.
@@ -84,6 +84,7 @@ func (d *Daemon) tellPeople(ctx context.Context) error {
 	stop := func() {}
 	defer func() { stop() }()
 	owners := rdap.New(rdap.Options{Logger: d.log})
+	var looked chan struct{}
 	for first := true; ; first = false {
 		d.mu.Lock()
 		next := d.cfg.Notify
@@ -95,20 +96,37 @@ func (d *Daemon) tellPeople(ctx context.Context) error {
 		recalled = d.recall(ctx, recalled)
 		if first {
 			close(d.teller.begun)
+		} else {
+			close(looked)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-d.teller.kick:
+		case looked = <-d.teller.kick:
 		}
 	}
 }
 
-// tellingMayDiffer has tellPeople look at what is asked for.
+// tellingMayDiffer has tellPeople look at what is asked for, and waits for it: what happens
+// next is told as the file says now. Not for long, as a courier that ends may wait for a server.
 func (d *Daemon) tellingMayDiffer() {
+	looked := make(chan struct{})
 	select {
-	case d.teller.kick <- struct{}{}:
+	case d.teller.kick <- looked:
 	default:
+		return // it has yet to look
+	}
+	select {
+	case <-d.teller.begun:
+	default:
+		return // it looks when it begins
+	}
+	patience := time.NewTimer(2 * time.Second)
+	defer patience.Stop()
+	select {
+	case <-looked:
+	case <-d.running.Done():
+	case <-patience.C:
 	}
 }
 
