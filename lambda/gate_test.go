@@ -646,9 +646,13 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, lines, _ := strings.Cut(string(raw), "```sh\n")
-	lines, _, there := strings.Cut(lines, "```")
-	if !there {
+	var lines string
+	for _, block := range strings.Split(string(raw), "```sh\n")[1:] {
+		if block, _, whole := strings.Cut(block, "```"); whole && strings.Contains(block, "Sekisho-Signature") {
+			lines += block
+		}
+	}
+	if lines == "" {
 		t.Fatal("there are no such lines")
 	}
 	s := ec2test.Start(t)
@@ -673,10 +677,13 @@ func TestReadme(t *testing.T) {
 	f = start(t, strings.Replace(stateless(group, hanako, newKey(t), "session: 12h"), origin, url, 1), s.Environ(here)...)
 	front.Start()
 	lines = strings.NewReplacer("https://abcdefghij.lambda-url.eu-central-1.on.aws", url, "~/.ssh/id_ed25519", hanako.file).Replace(lines)
-	out, err := exec.CommandContext(t.Context(), "sh", "-euc", lines).Output()
+	var said strings.Builder
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", lines)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	var g api.Grant
 	if err != nil || json.Unmarshal(out, &g) != nil || g.State != api.Open || g.Prefix.String() != source+"/32" {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("%v: %s%s", err, out, said.String())
 	}
 	if on := leases(s, group); len(on) != 1 {
 		t.Errorf("leases: %v", on)
