@@ -189,7 +189,7 @@ packages: export GOFLAGS :=
 packages: export GOAMD64 := v1
 packages: export GOARM64 := v8.0
 packages: export GOEXPERIMENT :=
-packages: build completion man ## make .deb, .rpm, .tar.gz, their sums and what is in them, for amd64 and arm64, in dist (docs/packages.md)
+packages: build completion ## make .deb, .rpm, .tar.gz, their sums and what is in them, for amd64 and arm64, in dist (docs/packages.md)
 	@GO=$(GO) VERSION="$(VERSION)" SOURCE_DATE_EPOCH="$(SOURCE_DATE_EPOCH)" CYCLONEDX=$(CYCLONEDX) MAKE=$(MAKE) packaging/build.sh $(PACKAGE_ARCHS)
 	@$(KEEP_OWNER)
 
