@@ -619,6 +619,7 @@ func (s *stage) watch(line string) (code int, said string) {
 	select {
 	case <-drawn:
 	case <-time.After(20 * time.Second):
+		s.t.Errorf("%s has drawn nothing in 20 s", line)
 	}
 	_, err = typist.WriteString("q")
 	s.must(err)

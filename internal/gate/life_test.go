@@ -449,7 +449,7 @@ func TestTargetMoves(t *testing.T) {
 		o := w.open(hanako, "web", api.OpenRequest{Seconds: 600})
 		w.groups.meets(func(what, _ string) error {
 			if what == "release" {
-				passes2(3 * time.Second)
+				lasts(3 * time.Second)
 			}
 			return nil
 		})
@@ -466,8 +466,9 @@ func TestTargetMoves(t *testing.T) {
 	})
 }
 
-// passes2 is passes where others are at something, too.
-func passes2(d time.Duration) { <-time.After(d) }
+// lasts is a step of a cloud that takes so long; others go on meanwhile, so that it cannot wait
+// until all is quiet, as passes does.
+func lasts(d time.Duration) { <-time.After(d) }
 
 // What a host has open is closed, too, though that cannot be written down.
 func TestHostClosesWithoutLedger(t *testing.T) {
@@ -558,7 +559,7 @@ func TestSlowAndFailed(t *testing.T) {
 			}
 			if what == "open" { // the other is at it, too, when the slow one has failed
 				close(goOn)
-				passes2(5 * time.Second)
+				lasts(5 * time.Second)
 			}
 			return nil
 		})
