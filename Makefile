@@ -51,7 +51,7 @@ BINARY     := bin/sekisho
 DESTDIR ?=
 PREFIX  ?= /usr/local
 
-.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build size man lambda test test-kernels test-systemd test-moto test-aws test-crash lint bench bench-peers lab completion install uninstall packages test-packages cover fuzz fuzz-some generate clean go
+.PHONY: help deps bench-deps kernel-deps systemd-deps moto-deps build size man lambda test test-kernels test-systemd test-moto test-aws test-crash lint bench bench-gate bench-peers lab completion install uninstall packages test-packages cover fuzz fuzz-some generate clean go
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -163,6 +163,9 @@ bench: build ## print all figures beside fail2ban's and SSHGuard's; BENCH_DOC=1 
 	@$(GO) test -c -o bin/firewall.test ./internal/firewall
 	@$(KEEP_OWNER)
 	bin/bench -sekisho bin/sekisho -floods bin/firewall.test $(if $(BENCH_DOC),-doc docs/benchmarks.md) $(BENCH_ARGS)
+
+bench-gate: go ## print a gate's figures: opens a second, pages, a host's kernel, and the memory of a thousand hosts (root: the kernel's too)
+	$(GO) test -run '^TestThousandHosts$$' -bench . -benchmem -v ./internal/gate ./internal/gate/hosts ./internal/gate/web ./internal/ledger | grep -E '^(goos|cpu|Benchmark.*[0-9] ns/op|---|ok|FAIL|panic)|MB|LEFT OUT'
 
 bench-peers: build ## compare with fail2ban, SSHGuard and CrowdSec, in rounds (root, half an hour; BENCH_ARGS=-short: four minutes); BENCH_DOC=1 keeps table and plots
 	@if [ "$$(id -u)" = 0 ]; then .ci/deps bench; fi

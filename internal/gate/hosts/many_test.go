@@ -235,7 +235,7 @@ func (m *many) memory(t testing.TB) (now, most int) {
 // than 150 MB.
 func TestThousandHosts(t *testing.T) {
 	if testing.Short() || raced {
-		t.Skip("LEFT OUT: it takes long, and the race detector much memory: go test ./internal/gate/hosts")
+		t.Skip("LEFT OUT: it takes long, and the race detector much memory: make bench-gate")
 	}
 	const n, limit = 1000, 150
 	for _, secure := range []bool{false, true} {
@@ -275,6 +275,7 @@ func BenchmarkOpenAgent(b *testing.B) {
 	m := newMany(b, 1, false)
 	m.hosts[0].moved = make(chan time.Time, 2)
 	var told, known []time.Duration
+	b.ResetTimer()
 	for i := range b.N {
 		p := m.people[i%len(m.people)]
 		began := time.Now()

@@ -432,6 +432,7 @@ func TestPackets(t *testing.T) {
 func BenchmarkOpenKernel(b *testing.B) {
 	h := newHouse(b)
 	var took []time.Duration
+	b.ResetTimer()
 	for i := range b.N {
 		p := []person{h.hanako, h.taro}[i%2]
 		began := time.Now()
