@@ -1,16 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strings"
-	"sync"
-	"syscall"
 	"testing"
+
+	"sekisho/internal/notify/notifytest"
 )
 
 // eximConf takes mail from anybody for example.com, and puts it into a folder.
@@ -43,47 +39,14 @@ folder:
 `
 
 // mailServer is a real one that listens at the host's localhost:25, as Amazon Linux 2's
-// does. It is no service: each connection is handed to a process of it. nil: there is none.
+// does. nil: there is none.
 func (h *host) mailServer(t *testing.T) (mailbox func(*testing.T) []string) {
 	t.Helper()
-	program, err := exec.LookPath("exim4")
+	e, err := notifytest.NewExim(t, eximConf, nil)
 	if err != nil {
-		t.Run("the mail", func(t *testing.T) { t.Skip("LEFT OUT: needs exim4, to send it to; make deps installs it") })
+		t.Run("the mail", func(t *testing.T) { t.Skipf("LEFT OUT: %v", err) })
 		return nil
 	}
-	nobody, err := user.Lookup("nobody")
-	if err != nil {
-		t.Run("the mail", func(t *testing.T) { t.Skipf("LEFT OUT: there is no user to run exim4 as: %v", err) })
-		return nil
-	}
-	group, err := user.LookupGroupId(nobody.Gid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var uid, gid int
-	if _, err := fmt.Sscan(nobody.Uid+" "+nobody.Gid, &uid, &gid); err != nil {
-		t.Fatal(err)
-	}
-	// Not t.TempDir: nobody has to get in there.
-	dir, err := os.MkdirTemp("", "sekisho-exim")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	conf := strings.NewReplacer("DIR", dir, "USER", nobody.Username, "GROUP", group.Name).Replace(eximConf)
-	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"", "conf", "spool", "log", "mail"} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(path, 0o700); name != "conf" && err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(path, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-
 	var l net.Listener
 	err = h.Host.Do(func() (err error) {
 		l, err = new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:25")
@@ -92,32 +55,10 @@ func (h *host) mailServer(t *testing.T) (mailbox func(*testing.T) []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				f, err := conn.(*net.TCPConn).File()
-				conn.Close()
-				if err != nil {
-					return
-				}
-				defer f.Close()
-				cmd := exec.CommandContext(t.Context(), program, "-bs", "-odi", "-C", filepath.Join(dir, "conf"))
-				cmd.Stdin, cmd.Stdout, cmd.Dir = f, f, dir
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-				cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-				_ = cmd.Run() // the client sees what came of it
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	e.Serve(t, l)
 	return func(t *testing.T) (all []string) {
 		t.Helper()
-		files, err := filepath.Glob(filepath.Join(dir, "mail", "new", "*"))
+		files, err := filepath.Glob(filepath.Join(e.Dir, "mail", "new", "*"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,13 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,110 +16,33 @@ import (
 	"sekisho/internal/notify/notifytest"
 )
 
-// exim is Debian's mail server, with a configuration, a spool and mailboxes in a folder of the
-// test's own. It is no service: each connection to address is handed to a process of it, as
-// inetd would, which runs as nobody and ends with the connection.
+// exim is a real mail server that listens at address, with a certificate of roots'.
 type exim struct {
+	*notifytest.Exim
 	address string
-	dir     string
 	roots   *x509.CertPool
 }
 
 func startExim(t *testing.T) *exim {
 	t.Helper()
-	var program string
-	for _, name := range []string{"exim4", "exim", "/usr/sbin/exim4", "/usr/sbin/exim"} {
-		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
-		}
-	}
-	if program == "" {
-		t.Skip("LEFT OUT: exim4 is not installed, so that no mail server but the test's own was sent to; make deps installs it")
-	}
-	dir, err := os.MkdirTemp("", "sekisho-exim")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &exim{dir: dir}
-	us, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	attr := &syscall.SysProcAttr{}
-	uid, gid := os.Getuid(), os.Getgid()
-	if uid == 0 {
-		if us, err = user.Lookup("nobody"); err != nil {
-			t.Skipf("LEFT OUT: there is no user to run exim4 as: %v", err)
-		}
-		uid, gid = 65534, 65534
-		fmt.Sscan(us.Uid, &uid)
-		fmt.Sscan(us.Gid, &gid)
-		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-	group, err := user.LookupGroupId(us.Gid)
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	cert, roots := certificate(t, time.Now().Add(time.Hour), "127.0.0.1")
-	e.roots = roots
 	certPEM, keyPEM := pems(t, cert)
-	conf := strings.NewReplacer("DIR", dir, "USER", us.Username, "GROUP", group.Name).Replace(eximConf)
-	for name, text := range map[string]string{"conf": conf, "cert": string(certPEM), "key": string(keyPEM)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	e, err := notifytest.NewExim(t, eximConf, map[string][]byte{"cert": []byte(certPEM), "key": []byte(keyPEM)})
+	if err != nil {
+		t.Skipf("LEFT OUT: no mail server but the test's own was sent to: %v", err)
 	}
-	for _, name := range []string{"spool", "mail", "log"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Chown(path, uid, gid)
-	}); err != nil {
-		t.Fatal(err)
-	}
-
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				f, err := conn.(*net.TCPConn).File()
-				conn.Close()
-				if err != nil {
-					return
-				}
-				defer f.Close()
-				cmd := exec.CommandContext(t.Context(), program, "-bs", "-odi", "-C", filepath.Join(dir, "conf"))
-				cmd.Stdin, cmd.Stdout, cmd.SysProcAttr, cmd.Dir = f, f, attr, dir
-				cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-				_ = cmd.Run() // the client sees what came of it
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
-	e.address = l.Addr().String()
-	return e
+	e.Serve(t, l)
+	return &exim{Exim: e, address: l.Addr().String(), roots: roots}
 }
 
 // log is what the server says of what it did.
 func (e *exim) log() string {
 	var b strings.Builder
-	files, _ := filepath.Glob(filepath.Join(e.dir, "log", "*"))
+	files, _ := filepath.Glob(filepath.Join(e.Dir, "log", "*"))
 	for _, f := range files {
 		text, _ := os.ReadFile(f)
 		b.Write(text)
@@ -138,7 +57,7 @@ func (e *exim) mailbox(t *testing.T, n int) [][]byte {
 	var files []string
 	for end := time.Now().Add(10 * time.Second); ; {
 		var err error
-		if files, err = filepath.Glob(filepath.Join(e.dir, "mail", "ops", "new", "*")); err != nil {
+		if files, err = filepath.Glob(filepath.Join(e.Dir, "mail", "ops", "new", "*")); err != nil {
 			t.Fatal(err)
 		}
 		if len(files) >= n {
@@ -301,7 +220,7 @@ func TestEximInjection(t *testing.T) {
 		lines := strings.SplitAfter(string(raw), "\n")
 		check(t, []byte(strings.Join(lines[max(at, 0):], "")), "exim")
 	}
-	if others, _ := filepath.Glob(filepath.Join(e.dir, "mail", "*")); len(others) != 1 {
+	if others, _ := filepath.Glob(filepath.Join(e.Dir, "mail", "*")); len(others) != 1 {
 		t.Errorf("mailboxes: %q", others)
 	}
 }
